@@ -1,0 +1,1 @@
+"""Prefect block types: what a person configures once."""

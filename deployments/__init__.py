@@ -1,0 +1,1 @@
+"""What a platform engineer applies: the local demo, work pools, automations."""

@@ -1,0 +1,1 @@
+"""Prefect flows from a field's own text to a fine-tuned, measured, gated and served LLM."""

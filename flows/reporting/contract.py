@@ -1,0 +1,108 @@
+"""The shape of `report.json`: what every run of the pipeline promises to say."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.evaluation.results import Example, Generation, Metrics
+
+StageStatus = Literal["ran", "cached", "skipped", "failed"]
+
+
+class Part(BaseModel):
+    """Base of the parts of a report."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StageReport(Part):
+    """One stage of the run: what happened, how long it took, why, and for a cached one which run made the result."""
+
+    name: str
+    status: StageStatus
+    seconds: float
+    why: str = ""
+    from_run: str | None = None
+    from_run_url: str | None = None
+
+
+class DataReport(Part):
+    """The data card in numbers. `rows` are usable rows of all splits; `documents` are DAPT texts."""
+
+    rows: int
+    by_source: dict[str, int]
+    by_rung: dict[str, int]
+    by_split: dict[str, int] = Field(default_factory=dict)
+    dropped: dict[str, int] = Field(default_factory=dict)
+    leaks_removed: int = 0
+    documents: int = 0
+    protocol: str = "ladder"
+    leaking_test_rows: int = 0
+    not_reworded: int = 0
+    dropped_examples: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class TrainingReport(Part):
+    """One training stage. `loss` holds [step, loss] pairs."""
+
+    stage: str
+    method: str
+    seconds: float
+    steps: int
+    tokens: int
+    supervised_tokens: int
+    tokens_per_second: float
+    loss: list[tuple[int, float]] = Field(default_factory=list)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class GateReport(Part):
+    """The verdict, with its reasons in words."""
+
+    passed: bool
+    reasons: list[str]
+
+
+class EndpointReport(Part):
+    """Where the model is served, if it is."""
+
+    name: str
+    url: str
+    state: str
+    model: str = ""
+    curl: str = ""
+
+
+class CostReport(Part):
+    """What the run cost; None where it could not be measured, never zero."""
+
+    seconds: float
+    gpu_hours: float | None = None
+    energy_kwh: float | None = None
+    trained_tokens: int | None = None
+    peak_memory_gib: float | None = None
+
+
+class RunReport(Part):
+    """One whole run, as written to `report.json` and drawn in `report.html`."""
+
+    run_id: str
+    run_name: str
+    run_url: str
+    title: str
+    description: str = ""
+    created: str
+    base_model: str
+    trained_model_uri: str
+    stages: list[StageReport]
+    data: DataReport
+    training: list[TrainingReport]
+    metrics: Metrics
+    generation: Generation
+    examples: list[Example]
+    gate: GateReport
+    endpoint: EndpointReport | None
+    cost: CostReport
+    versions: dict[str, str]
