@@ -8,9 +8,7 @@ import pytest
 SAMPLES = Path(__file__).parents[1] / "flows" / "corpus" / "samples"
 
 
-@pytest.mark.parametrize(
-    ("name", "terms", "exams", "passages"), [("trade_en", 150, 40, 15), ("trade_ko", 40, 15, 5)]
-)
+@pytest.mark.parametrize(("name", "terms", "exams", "passages"), [("trade_en", 150, 40, 15), ("trade_ko", 40, 15, 5)])
 def test_sample_sizes(name, terms, exams, passages):
     root = SAMPLES / name
     flat = json.loads((root / "terms/terms_data_1.json").read_text("utf-8"))
