@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from flows.base_models.resolve import BaseModelConfig, identity, resolve
+from flows.errors import ModelError
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [
+        ("tiny:gemma-2", "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n"),
+        (
+            "tiny:llama-3",
+            "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+    ],
+)
+def test_tiny_models_load_and_chat_as_the_real_ones(tmp_path, name, prompt):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = resolve(BaseModelConfig(name=name), tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(model.path)
+    messages = [{"role": "user", "content": "Hi"}]
+    assert tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) == prompt
+    loaded = AutoModelForCausalLM.from_pretrained(model.path)
+    assert len(loaded.generation_config.eos_token_id) == 2
+
+
+def test_tiny_models_are_the_same_every_time(tmp_path):
+    from flows.store.digest import file_digest
+
+    made = [resolve(BaseModelConfig(name="tiny:llama-3"), tmp_path / side).path for side in "ab"]
+    first, second = (file_digest(tmp_path / side / "tiny-llama-3-v1" / "model.safetensors") for side in "ab")
+    assert first == second
+    assert len(set(made)) == 2
+
+
+def test_a_model_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"model\.name: no base model 'nobody/nothing'.*Hub cache"):
+        resolve(BaseModelConfig(name="nobody/nothing"), tmp_path)
+    with pytest.raises(ModelError, match="There are: tiny:gemma-2, tiny:llama-3"):
+        resolve(BaseModelConfig(name="tiny:gpt"), tmp_path)
+
+
+def test_a_model_without_chat_template_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 8}))
+    with pytest.raises(ModelError, match="has no chat template"):
+        resolve(BaseModelConfig(name=str(tmp_path)), tmp_path / "models")
+
+
+def test_a_folder_is_known_by_its_content(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    before = identity(BaseModelConfig(name=str(tmp_path)))
+    (tmp_path / "config.json").write_text('{"hidden_size": 2}')
+    assert identity(BaseModelConfig(name=str(tmp_path))) != before
