@@ -1,0 +1,90 @@
+"""All sources of a run in one parameter, and which module reads which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import Field
+
+from flows.config import Config
+from flows.corpus.fact import Found
+from flows.corpus.question_templates import Language, load_templates
+from flows.corpus.sources import exams, tables, terms, transcripts
+from flows.corpus.sources.exams import ExamSource
+from flows.corpus.sources.tables import TableSource
+from flows.corpus.sources.terms import TermSource
+from flows.corpus.sources.transcripts import TranscriptSource
+from flows.errors import ConfigError
+
+
+class Sources(Config):
+    """The field's own text. Any mixture of the shapes; at least one source in all."""
+
+    language: Language = Field(
+        default="en",
+        title="Language",
+        description="Of the questions made from terms, and of the exam markers: en or ko.",
+    )
+    domain: str = Field(
+        default="",
+        title="The field's name",
+        description="As it should stand in a question, for instance: international trade. Empty: 'this field'.",
+    )
+    exams: list[ExamSource] = Field(default=[], title="Exams", description="JSON files with marked running text.")
+    terms: list[TermSource] = Field(default=[], title="Terms", description="JSON files of terms and descriptions.")
+    transcripts: list[TranscriptSource] = Field(
+        default=[], title="Lecture transcripts", description="JSON lines: passages with question/answer pairs."
+    )
+    tables: list[TableSource] = Field(
+        default=[], title="Question/answer tables", description="CSV, TSV, JSON lines or Parquet with a column mapping."
+    )
+    templates: str = Field(
+        default="",
+        title="Question templates",
+        description="A YAML file that overrides parts of the shipped questions/en.yaml or ko.yaml; empty: as shipped.",
+    )
+
+
+READERS: dict[str, ModuleType] = {"exams": exams, "terms": terms, "transcripts": transcripts, "tables": tables}
+
+
+def _each(sources: Sources) -> Iterator[tuple[ModuleType, Any, str]]:
+    for kind, reader in READERS.items():
+        for number, source in enumerate(getattr(sources, kind)):
+            yield reader, source, f"sources.{kind}[{number}]"
+
+
+def problems(sources: Sources) -> list[str]:
+    """What is wrong with the parameter as a whole, in words."""
+    if any(True for _ in _each(sources)):
+        return []
+    return [f"sources: no source is given. Add at least one to {', '.join(READERS)}."]
+
+
+def read_sources(sources: Sources) -> Found:
+    """Every fact of every source, in the order given.
+
+    Raises:
+        ConfigError: there is no source.
+        DataError: a source cannot be read; names the file.
+    """
+    if wrong := problems(sources):
+        raise ConfigError(wrong)
+    templates = load_templates(sources.language, sources.domain, sources.templates)
+    found = [reader.read(source, templates, field) for reader, source, field in _each(sources)]
+    return Found(
+        facts=[fact for part in found for fact in part.facts], drops=[drop for part in found for drop in part.drops]
+    )
+
+
+def input_files(sources: Sources) -> list[Path]:
+    """All files that `read_sources` will read: their contents decide whether a prepared data set is still good.
+
+    Raises:
+        DataError: a path is not there, or a folder holds nothing to read.
+    """
+    found = [file for reader, source, field in _each(sources) for file in reader.files(source, field)]
+    return found + ([Path(sources.templates).expanduser()] if sources.templates else [])

@@ -1,0 +1,179 @@
+"""Question/answer tables of any field: CSV, TSV, JSON lines or Parquet, with a column mapping.
+
+A file: question,answer
+        What is a tare weight?,The weight of the empty container.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from flows.config import Config
+from flows.corpus.fact import Fact, Found, normalised
+from flows.corpus.question_templates import QuestionTemplates, fill
+from flows.corpus.row import Drop, Row
+from flows.corpus.sources.files import read_json_lines, read_text, source_files
+from flows.corpus.sources.transcripts import as_text
+from flows.errors import DataError
+
+
+class TableSource(Config):
+    """Question/answer pairs in columns."""
+
+    path: str = Field(
+        title="Folder or file", description="CSV, TSV, JSON lines or Parquet with a header.", min_length=1
+    )
+    question: str = Field(default="question", title="Question column", description="Its name in the table.")
+    answer: str = Field(default="answer", title="Answer column", description="Its name in the table.")
+    context: str = Field(
+        default="",
+        title="Context column",
+        description="A text that tells the fact, used for pre-training; may be empty.",
+    )
+    group: str = Field(
+        default="",
+        title="Group column",
+        description="Rows with the same value are about the same fact and stay on one side of the split; "
+        "empty: each question is its own.",
+    )
+    alternative: str = Field(
+        default="",
+        title="Alternative question column",
+        description="The same question in other words, kept for the test; empty: only the instruction is reworded.",
+    )
+    limit: int = Field(default=0, ge=0, title="Limit (rows)", description="Use only the first rows; 0 is all of them.")
+
+
+def files(source: TableSource, field: str) -> list[Path]:
+    """The files to read."""
+    return source_files(source.path, (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"), field)
+
+
+def read(source: TableSource, templates: QuestionTemplates, field: str) -> Found:
+    """Rows of one group become a fact.
+
+    Raises:
+        DataError: a column is not there, a file is not UTF-8, no table, or of an unknown kind.
+    """
+    groups: dict[str, list[Fact]] = {}
+    drops: list[Drop] = []
+    taken = 0
+    for file in files(source, field):
+        for line, record in _records(file, source, drops, field):
+            if source.limit and taken >= source.limit:
+                break
+            fact = _fact(record, source, templates)
+            if isinstance(fact, Fact):
+                groups.setdefault(fact.group, []).append(fact)
+                taken += 1
+            else:
+                drops.append(Drop(file=str(file), line=line, reason=fact, detail=str(record)[:80]))
+    return Found(facts=[_joined(parts) for parts in groups.values()], drops=drops)
+
+
+def _joined(parts: list[Fact]) -> Fact:
+    return parts[0].model_copy(
+        update={
+            "rows": [row for part in parts for row in part.rows],
+            "reworded": [row for part in parts for row in part.reworded],
+            "documents": list(dict.fromkeys(text for part in parts for text in part.documents)),
+        }
+    )
+
+
+def _records(
+    file: Path, source: TableSource, drops: list[Drop], field: str
+) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    kind = file.suffix.lower()
+    if kind in (".csv", ".tsv"):
+        yield from _csv_records(file, source, field)
+    elif kind in (".jsonl", ".ndjson"):
+        for line, record in read_json_lines(file, drops):
+            _require_columns(source, list(record), file, field, line)
+            yield line, record
+    elif kind == ".parquet":
+        yield from _parquet_records(file, source, field)
+    else:
+        raise DataError(f"{field}: {file}: a table is a .csv, .tsv, .jsonl, .ndjson or .parquet file.")
+
+
+def _csv_records(file: Path, source: TableSource, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.DictReader(io.StringIO(read_text(file)), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    _require_columns(source, list(reader.fieldnames or []), file, field, 1)
+    try:
+        for record in reader:
+            yield reader.line_num, record
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: not a table: {error}.") from error
+
+
+def _parquet_records(file: Path, source: TableSource, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            _require_columns(source, table.schema_arrow.names, file, field, None)
+            number = 0
+            for batch in table.iter_batches(columns=_columns(source)):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"{file}: cannot be read as Parquet: {error}.") from error
+
+
+def _columns(source: TableSource) -> list[str]:
+    named = (source.question, source.answer, source.context, source.group, source.alternative)
+    return list(dict.fromkeys(name for name in named if name))
+
+
+def _require_columns(source: TableSource, present: list[str], file: Path, field: str, line: int | None) -> None:
+    missing = [name for name in _columns(source) if name not in present]
+    if missing:
+        at = f"{file}, line {line}" if line else str(file)
+        raise DataError(
+            f"{at}: no column {' and no column '.join(repr(name) for name in missing)}. There are: "
+            f"{', '.join(present) or 'none'}. Set the column names of {field} to those of the table."
+        )
+
+
+def _fact(record: dict[str, Any], source: TableSource, templates: QuestionTemplates) -> Fact | str:
+    """The fact of one table row, or the reason why there is none."""
+    question, answer = as_text(record.get(source.question)), as_text(record.get(source.answer))
+    if not question or not answer:
+        return "no-question" if not question else "no-answer"
+    key = as_text(record.get(source.group)) if source.group else ""
+    group = f"table:{normalised(key or question)}"
+    context = as_text(record.get(source.context)) if source.context else ""
+    document = context or fill(templates.table.document, question=question, answer=answer)
+    name = f"{group}#{hashlib.blake2b(normalised(question).encode(), digest_size=6).hexdigest()}"
+    base = {"source": "table", "group": group, "context": context, "answer": answer}
+    alternative = as_text(record.get(source.alternative)) if source.alternative else ""
+    if alternative and normalised(alternative) != normalised(question):
+        other = Row(
+            id=f"{name}#alternative",
+            question=alternative,
+            instruction=templates.instruction,
+            reworded_by="alternative-question",
+            **base,
+        )
+    else:
+        other = Row(
+            id=f"{name}#instruction",
+            question=question,
+            instruction=templates.instruction_reworded,
+            reworded_by="instruction",
+            **base,
+        )
+    row = Row(id=name, question=question, instruction=templates.instruction, **base)
+    return Fact(group=group, source="table", rows=[row], reworded=[other], documents=[document])
