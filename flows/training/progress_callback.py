@@ -1,0 +1,51 @@
+"""Tells the outside how far training is, marks whole checkpoints, and keeps the loss curve."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from flows.progress import Progress
+from flows.training.checkpoints import mark_whole
+
+
+class ProgressCallback(TrainerCallback):
+    """One per training. `tokens_per_step` is the mean number of tokens of an optimizer step."""
+
+    def __init__(self, progress: Progress, tokens_per_step: float) -> None:
+        self.progress = progress
+        self.tokens_per_step = tokens_per_step
+        self.first_step = 0
+        self.started = 0.0
+        self.seconds = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Remember where a resumed training starts."""
+        self.first_step = state.global_step
+        self.started = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **rest: Any) -> None:
+        """Report the loss and the speed since the start of this process."""
+        if not logs or "loss" not in logs:
+            return
+        steps = state.global_step - self.first_step
+        speed = steps * self.tokens_per_step / max(time.monotonic() - self.started, 1e-9)
+        self.progress(
+            state.global_step,
+            state.max_steps,
+            f"step {state.global_step} of {state.max_steps}",
+            loss=float(logs["loss"]),
+            learning_rate=float(logs.get("learning_rate", 0.0)),
+            tokens_per_s=speed,
+        )
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """The trainer has written the checkpoint: from now on it may be resumed from."""
+        mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Stop the clock before anything is merged or saved."""
+        self.seconds = time.monotonic() - self.started
