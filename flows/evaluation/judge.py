@@ -1,0 +1,123 @@
+"""Truthfulness by an LLM judge: reply and target in, a score from 1 to 5 out, in a fixed JSON shape.
+
+Source: reference-based grading with a rubric as in Kim et al. 2023, Prometheus, arXiv 2310.08491. A verdict that cannot
+be read is counted as unparsed, never as a bad mark.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import yaml
+from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AuthenticationError, OpenAI
+from pydantic import BaseModel, Field, ValidationError
+
+from flows.corpus.question_templates import fill
+from flows.corpus.row import Row
+from flows.errors import EvaluationError, TransientError
+from flows.evaluation.config import JudgeEndpoint
+
+PARALLEL = 8
+ATTEMPTS = 2  # asked again once when the verdict cannot be read
+TIMEOUT_S = 120.0
+
+
+class Verdict(BaseModel):
+    """What the judge must return; the reason comes first, so that the score follows from it."""
+
+    reason: str
+    score: Literal[1, 2, 3, 4, 5] = Field(description="1 to 5 by the rubric")
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"reason": {"type": "string"}, "score": {"type": "integer", "enum": [1, 2, 3, 4, 5]}},
+    "required": ["reason", "score"],
+    "additionalProperties": False,
+}
+
+
+def judge(
+    endpoint: JudgeEndpoint, language: str, rows: list[Row], replies: list[str], done: Callable[[int], None]
+) -> list[Verdict | None]:
+    """A verdict for each reply, in order; None where the judge's words could not be read.
+
+    Raises:
+        TransientError: the endpoint does not answer (the client has retried with growing pauses).
+        EvaluationError: it refuses our requests: wrong key, model or request.
+    """
+    client = make_client(endpoint)
+    prompts = importlib.resources.files("flows.evaluation") / "judge_prompts" / f"{language}.yaml"
+    prompt = yaml.safe_load(prompts.read_text("utf-8"))
+    verdicts: list[Verdict | None] = []
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        asked = pool.map(lambda pair: _verdict(client, endpoint, prompt, *pair), zip(rows, replies, strict=True))
+        for verdict in asked:
+            verdicts.append(verdict)
+            done(len(verdicts))
+    return verdicts
+
+
+def make_client(endpoint: JudgeEndpoint) -> OpenAI:
+    """A client that retries what may pass by itself: lost connections, 408, 409, 429, 5xx."""
+    key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else ""
+    return OpenAI(base_url=endpoint.base_url, api_key=key or "none", max_retries=4, timeout=TIMEOUT_S)
+
+
+def check(endpoint: JudgeEndpoint) -> None:
+    """Ask for the judge's models, before anything is trained.
+
+    Raises:
+        EvaluationError: no answer, or no such model; names the URL.
+    """
+    client = make_client(endpoint).with_options(max_retries=1, timeout=10.0)
+    try:
+        models = [model.id for model in client.models.list()]
+    except APIError as error:
+        raise EvaluationError(
+            f"evaluation.judge: the judge at {endpoint.base_url} does not answer ({_short(error)}). Start it, "
+            f"correct the OpenAI Endpoint block, or leave evaluation.judge empty for the stand-in."
+        ) from error
+    if models and endpoint.model not in models:
+        raise EvaluationError(
+            f"evaluation.judge: {endpoint.base_url} has no model '{endpoint.model}'. It has: {', '.join(models[:10])}."
+        )
+
+
+def read_verdict(text: str | None) -> Verdict | None:
+    """The verdict in a judge's reply, or None. Only the whole agreed JSON counts; no digit is fished out of prose."""
+    try:
+        return Verdict.model_validate(json.loads(text or ""))
+    except (json.JSONDecodeError, ValidationError, RecursionError):
+        return None
+
+
+def _verdict(client: OpenAI, endpoint: JudgeEndpoint, prompt: dict[str, str], row: Row, reply: str) -> Verdict | None:
+    user = fill(prompt["user"], rubric=prompt["rubric"], question=row.question, target=row.answer, reply=reply)
+    messages: Any = [{"role": "system", "content": prompt["system"]}, {"role": "user", "content": user}]
+    form: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True}}
+    for _ in range(ATTEMPTS):
+        try:
+            made = client.chat.completions.create(
+                model=endpoint.model, messages=messages, temperature=0, max_tokens=400, response_format=form
+            )
+        except (APIConnectionError, APITimeoutError) as error:
+            raise TransientError(f"The judge at {endpoint.base_url} stopped answering: {_short(error)}") from error
+        except APIStatusError as error:
+            if error.status_code >= 500 or error.status_code == 429:
+                raise TransientError(f"The judge at {endpoint.base_url} is overloaded: {_short(error)}") from error
+            why = "the API key is refused" if isinstance(error, AuthenticationError) else _short(error)
+            raise EvaluationError(f"evaluation.judge: {endpoint.base_url} refuses our request: {why}") from error
+        verdict = read_verdict(made.choices[0].message.content if made.choices else None)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
