@@ -174,9 +174,9 @@ def _histogram(axes: Axes, rung: str, counts: RungTruthfulness, scores: Sequence
 def loss_figure(training: Sequence[TrainingReport]) -> Figure:
     """The loss plot, not yet written."""
     panels = max(1, len(training))
-    height = 1.35 + 2.2 * panels
+    height = 1.15 + 2.2 * panels
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
-    grid = {"left": 0.12, "right": RIGHT, "top": 1 - 0.95 / height, "bottom": 0.62 / height, "hspace": 0.55}
+    grid = {"left": 0.12, "right": RIGHT, "top": 1 - 0.8 / height, "bottom": 0.62 / height, "hspace": 0.55}
     axes = [panel for row in figure.subplots(panels, 1, squeeze=False, gridspec_kw=grid) for panel in row]
     for panel, stage in zip(axes, training, strict=False):
         steps, losses = [step for step, _ in stage.loss], [loss for _, loss in stage.loss]

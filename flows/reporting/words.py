@@ -131,13 +131,3 @@ def headline(score: RungSemScore | None) -> str:
         f"reworded SemScore {number(score.base.mean)} {ARROW} {number(score.trained.mean)} "
         f"({signed(score.delta.mean)}, 95 % interval {signed_interval(score.delta)}, n = {score.n:,})"
     )
-
-
-def verdict_line(report: RunReport) -> str:
-    """The run in one sentence: the gate's verdict, its reasons where it did not pass, and the headline figure."""
-    reasons = (
-        ""
-        if report.gate.passed or not report.gate.reasons
-        else f" ({'; '.join(r.rstrip('.') for r in report.gate.reasons)})"
-    )
-    return f"{gate_words(report)}{reasons}: {headline(report.metrics.semscore.reworded)}."
