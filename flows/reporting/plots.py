@@ -1,7 +1,7 @@
 """The plots of a report: SemScore per rung, truthfulness histograms, training loss.
 
 Drawn on figures of their own (no pyplot, so nothing global and no display), sized so that a phone of 375 px shows them
-readably: 6 in wide, text of 10 pt and more. Base is grey and trained is blue: they differ in lightness too.
+readably: 5.2 in wide, text of 10 pt and more. Base is grey and trained is blue: they differ in lightness too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import blended_transform_factory
 
@@ -25,8 +26,8 @@ BASE, TRAINED = "#9AA3AF", "#1F6FB5"
 INK, SOFT, RULE = "#1B2430", "#5B6675", "#DDE2E8"
 FLOOR, CEILING = "#C2510C", "#3F4A59"
 CHANGE_INK = {"better": TRAINED, "worse": FLOOR, "not proven": SOFT}
-WIDTH = 6.0  # inches
-DOTS_PER_INCH = 200
+WIDTH = 5.2  # inches
+DOTS_PER_INCH = 230
 LEFT, RIGHT = 0.03, 0.97  # where text begins and ends, in parts of a figure's width
 BLOCK = 1.3  # height of one rung in the SemScore plot, in units of its y axis
 
@@ -51,7 +52,7 @@ def semscore_figure(metrics: Metrics) -> Figure:
     found = [(rung, getattr(metrics.semscore, rung)) for rung in HELD_OUT_RUNGS]
     scores = [score for _, score in found if score is not None]
     figure = Figure(figsize=(WIDTH, 6.7), facecolor="white")
-    axes = figure.add_axes((0.15, 0.095, 0.765, 0.785))
+    axes = figure.add_axes((0.17, 0.095, 0.735, 0.785))
     lowest = min([0.0, *(min(s.floor, s.base.ci95[0], s.trained.ci95[0]) for s in scores)])
     axes.set_xlim(lowest, max([1.0, *(s.ceiling for s in scores)]))
     axes.set_ylim(-BLOCK * len(found) + 0.08, 0.1)
@@ -75,7 +76,7 @@ def semscore_figure(metrics: Metrics) -> Figure:
     _plain(axes)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("SemScore (1 is best); whiskers: 95 % interval", size=11, color=SOFT)
-    _title(figure, "SemScore, base against trained", f"embedder: {_tail(_embedders(scores))}")
+    _title(figure, "SemScore, base against trained", f"embedder: {_tail(words.embedders(metrics.semscore))}")
     return figure
 
 
@@ -103,8 +104,7 @@ def _controls(axes: Axes, top: float, score: RungSemScore) -> None:
         axes.vlines(
             value, top - 1.1, top - 0.53, color=colour, linewidth=1.6, linestyle=(0, (3, 2)), zorder=4, clip_on=False
         )
-        right_half = (value - low) / (high - low) > 0.35
-        side = "right" if right_half else "left"
+        side = "center" if name == "ceiling" else "left" if (value - low) / (high - low) < 0.35 else "right"
         axes.text(value, top - 0.46, f"{name} {words.number(value)}", ha=side, va="center", size=10, color=colour)
 
 
@@ -143,14 +143,15 @@ def truthfulness_figure(truthfulness: Truthfulness) -> Figure:
         axes[0].set_axis_off()
         axes[0].text(0.5, 0.5, "no rows", ha="center", va="center", size=12, color=SOFT)
     axes[-1].set_xlabel("score: 1 is wrong, 5 is right", size=11, color=SOFT)
-    title = f"Truthfulness, judged by {_tail(truthfulness.judge, 30)}"
+    title = f"Truthfulness: {_tail(words.judge(truthfulness), 24)}"
     below = "how many replies got each score"
     if truthfulness.stand_in:
         title = f"Truthfulness ({words.STAND_IN})"
         below = "no LLM judged: the cosine, scaled from floor (1) to ceiling (5)"
     _title(figure, title, below)
-    for name, colour, x in (("base", BASE, LEFT), ("trained", TRAINED, 0.16)):
-        figure.text(x, 1 - 0.88 / height, f"■ {name}", size=11.5, color=colour, weight="bold", va="center")
+    keys = [Patch(color=BASE, label="base"), Patch(color=TRAINED, label="trained")]
+    style = {"ncols": 2, "frameon": False, "fontsize": 11, "handlelength": 1, "handleheight": 1, "borderaxespad": 0}
+    figure.legend(handles=keys, loc="center left", bbox_to_anchor=(LEFT - 0.012, 1 - 0.9 / height), **style)
     return figure
 
 
@@ -176,24 +177,29 @@ def loss_figure(training: Sequence[TrainingReport]) -> Figure:
     panels = max(1, len(training))
     height = 1.15 + 2.2 * panels
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
-    grid = {"left": 0.12, "right": RIGHT, "top": 1 - 0.8 / height, "bottom": 0.62 / height, "hspace": 0.55}
+    grid = {"left": 0.14, "right": RIGHT, "top": 1 - 0.8 / height, "bottom": 0.62 / height, "hspace": 0.55}
     axes = [panel for row in figure.subplots(panels, 1, squeeze=False, gridspec_kw=grid) for panel in row]
     for panel, stage in zip(axes, training, strict=False):
-        steps, losses = [step for step, _ in stage.loss], [loss for _, loss in stage.loss]
-        marker = "o" if len(steps) <= 30 else ""
-        panel.plot(steps, losses, color=TRAINED, linewidth=2, marker=marker, markersize=4)
-        if not steps:
-            panel.text(0.5, 0.5, "no loss was logged", transform=panel.transAxes, ha="center", size=12, color=SOFT)
-        _plain(panel)
-        panel.grid(color=RULE, linewidth=0.8)
-        panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        panel.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-        panel.set_title(stage.stage, loc="left", size=13, weight="bold", color=INK)
-        panel.set_title(f"{stage.steps:,} steps, {words.duration(stage.seconds)}", loc="right", size=10.5, color=SOFT)
+        _loss_curve(panel, stage)
     axes[-1].set_xlabel("step", size=11, color=SOFT)
     _title(figure, "Training loss", "")
     return figure
+
+
+def _loss_curve(axes: Axes, stage: TrainingReport) -> None:
+    _plain(axes)
+    axes.set_title(stage.stage, loc="left", size=13, weight="bold", color=INK)
+    axes.set_title(f"{stage.steps:,} steps, {words.duration(stage.seconds)}", loc="right", size=10.5, color=SOFT)
+    if not stage.loss:
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no loss was logged", transform=axes.transAxes, ha="center", size=12, color=SOFT)
+        return
+    steps, losses = zip(*stage.loss, strict=True)
+    axes.plot(steps, losses, color=TRAINED, linewidth=2, marker="o" if len(steps) <= 30 else "", markersize=4)
+    axes.grid(color=RULE, linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
 
 
 def _title(figure: Figure, title: str, below: str) -> None:
@@ -209,11 +215,7 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _embedders(scores: Sequence[RungSemScore]) -> str:
-    return ", ".join(dict.fromkeys(score.embedder for score in scores)) or words.DASH
-
-
-def _tail(text: str, most: int = 60) -> str:
+def _tail(text: str, most: int = 50) -> str:
     """The end of a long name (of a path it tells most)."""
     return text if len(text) <= most else f"…{text[1 - most :]}"
 

@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 from typing import Any
 
-from flows.evaluation.results import Estimate, RungSemScore, Truthfulness
+from flows.evaluation.results import Estimate, RungSemScore, SemScore, Truthfulness
 from flows.reporting.contract import RunReport
 
 DASH = "–"
@@ -97,6 +97,12 @@ def or_dash(value: Any) -> str:
 def percent(share: float | None) -> str:
     """A share 0..1 as a percentage; a dash for None."""
     return DASH if share is None or not math.isfinite(share) else f"{100 * share:.0f} %"
+
+
+def embedders(semscore: SemScore) -> str:
+    """What made the sentence embeddings; a dash where no rung has rows."""
+    scores = (semscore.reworded, semscore.studied, semscore.unseen)
+    return ", ".join(dict.fromkeys(score.embedder for score in scores if score is not None)) or DASH
 
 
 def judge(truthfulness: Truthfulness) -> str:
