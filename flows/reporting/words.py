@@ -96,7 +96,7 @@ def or_dash(value: Any) -> str:
 
 def percent(share: float | None) -> str:
     """A share 0..1 as a percentage; a dash for None."""
-    return DASH if share is None or not math.isfinite(share) else f"{100 * share:.0f} %"
+    return DASH if share is None or not math.isfinite(share) else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def embedders(semscore: SemScore) -> str:
