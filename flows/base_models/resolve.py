@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import Field
 from flows.base_models import packaged, tiny
 from flows.config import Config
 from flows.errors import ModelError
+from flows.progress import Progress
 
 
 class BaseModelConfig(Config):
@@ -74,6 +76,27 @@ def resolve(config: BaseModelConfig, models_dir: Path) -> ResolvedModel:
         path = _download(config, name.rpartition("@")[2])
     require_chat_template(path, config.name)
     return ResolvedModel(path=str(path), identity=name)
+
+
+def ready(config: BaseModelConfig, models_dir: Path) -> ResolvedModel | None:
+    """The model, if it can be loaded at once: a folder, or one that has been converted before.
+
+    Raises:
+        ModelError: there is no such model, or it has no chat template.
+    """
+    kind, _, _ = config.name.partition(":")
+    converted = models_dir / identity(config).replace("==", "-") / "complete.json"
+    if (kind in KINDS and converted.exists()) or (kind not in KINDS and Path(config.name).expanduser().is_dir()):
+        return resolve(config, models_dir)
+    return None
+
+
+def run(config: BaseModelConfig, inputs: Mapping[str, Path], workdir: Path, progress: Progress) -> dict[str, Any]:
+    """`resolve` in the shape of a stage's work: converting or downloading below `workdir`."""
+    progress(0, 1, f"preparing {config.name}")
+    found = resolve(config, workdir)
+    progress(1, 1, f"{config.name} is ready")
+    return found.model_dump()
 
 
 def require_chat_template(path: Path, name: str) -> None:

@@ -19,7 +19,7 @@ from matplotlib.transforms import blended_transform_factory
 from flows.corpus.row import HELD_OUT_RUNGS
 from flows.evaluation.results import Estimate, Metrics, RungSemScore, RungTruthfulness, Truthfulness
 from flows.reporting import words
-from flows.reporting.atomic import write_atomically
+from flows.store.files import write_atomically
 from flows.reporting.contract import TrainingReport
 
 BASE, TRAINED = "#9AA3AF", "#1F6FB5"

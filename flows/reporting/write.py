@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.reporting.atomic import write_atomically
+from flows.store.files import write_atomically
 from flows.reporting.contract import RunReport
 from flows.reporting.html import report_html
 from flows.reporting.plots import loss_plot, semscore_plot, truthfulness_plot

@@ -1,1 +1,1 @@
-"""Immutable, content-addressed artifacts with manifests, on a folder (or any fsspec file system)."""
+"""The artifact store: immutable, content-addressed folders on a local path, with a manifest each."""

@@ -1,0 +1,50 @@
+"""Making the base model loadable, as a task: converting or downloading it takes a while the first time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prefect import task
+from prefect.states import Failed, State
+
+from flows.base_models.resolve import BaseModelConfig, ResolvedModel, ready
+from flows.errors import FinetuneError
+from flows.stages.run_child import run_child
+from flows.stages.run_context import RunContext
+from flows.stages.stage_task import StageError, can_retry_help
+from flows.store.locks import locked
+
+NAME = "base-model"
+
+
+def base_model(run: RunContext, config: BaseModelConfig) -> tuple[ResolvedModel, str, float]:
+    """The loadable model, `ran` or `cached`, and the seconds it took.
+
+    Raises:
+        StageError: there is no such model, or it cannot be had.
+    """
+    started = time.monotonic()
+    found = ready(config, run.store.models)
+    if found is not None:
+        return found, "cached", time.monotonic() - started
+    prefect_task: Any = _fetch
+    state: State[Any] = prefect_task(run, config, return_state=True)
+    if not state.is_completed():
+        raise StageError(NAME, state.message or "The base model cannot be had.")
+    result: Any = state.result()
+    return ResolvedModel.model_validate(result), "ran", time.monotonic() - started
+
+
+@task(name=NAME, task_run_name=NAME, retries=2, retry_delay_seconds=5, retry_condition_fn=can_retry_help)
+def _fetch(run: RunContext, config: BaseModelConfig) -> Any:
+    workdir = run.store.models
+    try:
+        with locked(run.store.locks / NAME, lambda: run.logger.info("Another run is fetching a model; waiting for it.")):
+            figures = run_child(
+                "flows.base_models.resolve:run", config, {}, workdir, run.progress(NAME), run.logger.info
+            )
+    except FinetuneError as error:
+        run.logger.error("%s failed: %s", NAME, error)
+        return Failed(message=str(error), data={"retryable": error.retryable})
+    return {"path": figures["path"], "identity": figures["identity"]}

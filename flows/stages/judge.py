@@ -1,0 +1,28 @@
+"""From the name of an OpenAI Endpoint block to what the evaluate stage's child process needs."""
+
+from __future__ import annotations
+
+from blocks.openai_endpoint import OpenAIEndpoint
+from flows.errors import ConfigError
+from flows.evaluation.config import JudgeEndpoint
+
+KEY_VARIABLE = "FINETUNE_JUDGE_API_KEY"
+
+
+def judge_endpoint(block_name: str) -> tuple[JudgeEndpoint | None, dict[str, str]]:
+    """The endpoint and the environment with its key; (None, {}) for an empty name.
+
+    Raises:
+        ConfigError: there is no such block.
+    """
+    if not block_name:
+        return None, {}
+    try:
+        block = OpenAIEndpoint.load(block_name)
+    except ValueError as error:
+        raise ConfigError(
+            f"evaluation.judge: there is no OpenAI Endpoint block '{block_name}'. Make one in the Prefect UI under Blocks, "
+            f"or leave the field empty for the stand-in."
+        ) from error
+    endpoint = JudgeEndpoint(base_url=block.base_url, model=block.model, api_key_env=KEY_VARIABLE)
+    return endpoint, {KEY_VARIABLE: block.api_key.get_secret_value()}

@@ -1,0 +1,173 @@
+"""The report of a run: put together from the stages' outcomes, written to the store, shown in the Prefect UI."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from flows.corpus.row import HELD_OUT_RUNGS
+from flows.evaluation.results import Evaluation
+from flows.reporting.contract import (
+    CostReport,
+    DataReport,
+    EndpointReport,
+    GateReport,
+    RunReport,
+    StageReport,
+    TrainingReport,
+)
+from flows.reporting.markdown import summary_markdown, verdict_line
+from flows.reporting.write import write_report
+from flows.stages.run_context import RunContext
+from flows.stages.stage_task import Outcome
+from flows.store.files import read_json, write_json
+
+LIBRARIES = ["prefect-finetune", "prefect", "torch", "transformers", "trl", "peft", "datasets", "sentence-transformers"]
+
+
+def stage_report(outcome: Outcome) -> StageReport:
+    """One line of the stages table."""
+    cached = outcome.status == "cached"
+    return StageReport(
+        name=outcome.stage,
+        status="cached" if cached else "ran",
+        seconds=outcome.seconds,
+        why=outcome.why,
+        from_run=outcome.maker["run_name"] if cached else None,
+        from_run_url=outcome.maker["run_url"] or None if cached else None,
+    )
+
+
+def training_report(outcome: Outcome) -> TrainingReport:
+    """What a training stage did, from its figures."""
+    names = ("method", "seconds", "steps", "tokens", "supervised_tokens", "tokens_per_second", "loss", "settings")
+    return TrainingReport(stage=outcome.stage, **{name: outcome.figures[name] for name in names})
+
+
+def cost(run: RunContext, outcomes: list[Outcome]) -> CostReport:
+    """What this run itself cost: cached stages cost nothing again. Energy is not measured here."""
+    ran = [outcome.figures for outcome in outcomes if outcome.status == "ran"]
+    peaks = [figures["peak_memory_gib"] for figures in ran if "peak_memory_gib" in figures]
+    return CostReport(
+        seconds=time.monotonic() - run.started,
+        gpu_hours=sum(figures["stage_seconds"] * figures.get("gpus", 0) for figures in ran) / 3600,
+        energy_kwh=None,
+        trained_tokens=sum(figures.get("tokens", 0) for figures in ran),
+        peak_memory_gib=max(peaks) if peaks else None,
+    )
+
+
+def build_report(
+    run: RunContext,
+    base_model: str,
+    stages: list[StageReport],
+    outcomes: dict[str, Outcome],
+    gate: GateReport,
+) -> RunReport:
+    """Everything the run found, before anything is served."""
+    evaluation_file = Path(outcomes["evaluate"].artifact.path) / "evaluation.json"
+    evaluation = Evaluation.model_validate_json(evaluation_file.read_text("utf-8"))
+    data = {name: value for name, value in outcomes["prepare"].figures.items() if name in DataReport.model_fields}
+    return RunReport(
+        run_id=run.run_id,
+        run_name=run.run_name,
+        run_url=run.run_url,
+        title=run.options.title,
+        description=run.options.description,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        base_model=base_model,
+        trained_model_uri=outcomes["finetune"].artifact.path,
+        stages=stages,
+        data=DataReport.model_validate(data),
+        training=[training_report(outcomes[name]) for name in ("pretrain", "finetune") if name in outcomes],
+        metrics=evaluation.metrics,
+        generation=evaluation.generation,
+        examples=evaluation.examples,
+        gate=gate,
+        endpoint=None,
+        cost=cost(run, list(outcomes.values())),
+        versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES},
+    )
+
+
+def with_endpoint(report: RunReport, endpoint: EndpointReport | None, stage: StageReport, seconds: float) -> RunReport:
+    """The report once it is known whether and where the model is served."""
+    cost_now = report.cost.model_copy(update={"seconds": seconds})
+    return report.model_copy(update={"endpoint": endpoint, "stages": [*report.stages, stage], "cost": cost_now})
+
+
+def write(run: RunContext, report: RunReport, outcomes: dict[str, Outcome]) -> Path:
+    """Write the run's folder in the store: report, plots, predictions and a manifest; returns the folder."""
+    folder = run.store.run(run.run_id)
+    write_report(report, folder)
+    evaluation = Path(outcomes["evaluate"].artifact.path)
+    predictions = folder / "predictions.parquet"
+    beside = folder / ".predictions.parquet"
+    beside.write_bytes((evaluation / "predictions.parquet").read_bytes())
+    beside.replace(predictions)
+    manifest = {
+        "run_id": run.run_id,
+        "run_url": run.run_url,
+        "artifacts": {name: outcome.artifact.model_dump() for name, outcome in outcomes.items()},
+        "model": report.trained_model_uri,
+        "made_by": {name: outcome.maker for name, outcome in outcomes.items()},
+    }
+    write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+def show(run: RunContext, report: RunReport, folder: Path) -> None:
+    """The report as Prefect artifacts: summary with plot, tables, a link to the page."""
+    verdict = verdict_line(report)
+    create_markdown_artifact(summary_markdown(report, folder / "semscore.png"), key="report", description=verdict)
+    create_table_artifact(_scores(report), key="semscore", description="SemScore per rung, base against trained")
+    create_table_artifact(_stages(report), key="stages", description="What ran, what came from the store, and why")
+    page = (folder / "report.html").as_uri()
+    create_link_artifact(page, link_text=str(folder / "report.html"), key="report-page", description="The whole report")
+    if report.endpoint is not None:
+        create_link_artifact(
+            report.endpoint.url,
+            link_text=report.endpoint.name,
+            key="endpoint",
+            description=f"{report.endpoint.name}: {report.endpoint.state}",
+        )
+
+
+def _scores(report: RunReport) -> list[dict[str, Any]]:
+    table = []
+    for rung in HELD_OUT_RUNGS:
+        score = getattr(report.metrics.semscore, rung)
+        if score is not None:
+            low, high = score.delta.ci95
+            table.append(
+                {
+                    "rung": rung,
+                    "rows": score.n,
+                    "base": round(score.base.mean, 3),
+                    "trained": round(score.trained.mean, 3),
+                    "change": round(score.delta.mean, 3),
+                    "95 % interval": f"{low:+.3f} to {high:+.3f}",
+                    "floor": round(score.floor, 3),
+                    "ceiling": round(score.ceiling, 3),
+                }
+            )
+    return table
+
+
+def _stages(report: RunReport) -> list[dict[str, Any]]:
+    return [
+        {"stage": s.name, "status": s.status, "seconds": round(s.seconds, 1), "why": s.why, "from run": s.from_run or ""}
+        for s in report.stages
+    ]
+
+
+def report_of(folder: Path) -> RunReport | None:
+    """The report in a run's folder; None if there is none."""
+    found = read_json(folder / "report.json")
+    return RunReport.model_validate(found) if found else None

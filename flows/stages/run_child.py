@@ -1,0 +1,142 @@
+"""The parent's side of a stage's child process: start it, pass on its log and progress, end it, read its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from flows.errors import FinetuneError, TransientError
+from flows.progress import Progress
+from flows.store.files import read_json, write_json
+
+POLL_S = 0.5
+GRACE_S = 10.0
+# The child shows its progress through us, not with bars of its own.
+ENVIRONMENT = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
+}
+
+
+class ChildError(FinetuneError):
+    """What a child process said of its failure; it knows whether a retry can help."""
+
+    def __init__(self, message: str, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+def run_child(
+    function: str,
+    config: BaseModel,
+    inputs: dict[str, str],
+    workdir: Path,
+    progress: Progress,
+    log: Callable[[str], None],
+    environment: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Run `function` ("module:name") in a child process and return its figures.
+
+    Raises:
+        ChildError: the function failed; its message is for people.
+        TransientError: the child was killed.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    files = {name: workdir / f"child-{name}" for name in ("request", "progress", "result", "log")}
+    for name in ("progress", "result", "log"):
+        files[name].unlink(missing_ok=True)
+    request = {
+        "function": function,
+        "config": config.model_dump(mode="json"),
+        "inputs": inputs,
+        "workdir": str(workdir),
+        "progress": str(files["progress"]),
+        "result": str(files["result"]),
+        "parent": os.getpid(),
+    }
+    write_json(files["request"], request)
+    with files["log"].open("wb") as stream:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "flows.stages.child", str(files["request"])],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, **ENVIRONMENT, **(environment or {})},
+        )
+    try:
+        _follow(child, files, progress, log)
+    finally:
+        _end(child)
+    return _figures(child.returncode, files["result"])
+
+
+def _follow(
+    child: subprocess.Popen[bytes], files: dict[str, Path], progress: Progress, log: Callable[[str], None]
+) -> None:
+    progress_tail, log_tail = _Tail(files["progress"]), _Tail(files["log"])
+    running = True
+    while running:
+        running = child.poll() is None
+        for line in log_tail.new_lines():
+            log(line)
+        for line in progress_tail.new_lines():
+            report = json.loads(line)
+            progress(report["done"], report["total"], report["note"], **report["figures"])
+        if running:
+            time.sleep(POLL_S)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _figures(code: int, result_file: Path) -> dict[str, Any]:
+    result = read_json(result_file)
+    if result is None:
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        raise TransientError(
+            f"The child process of the stage was ended {how} before it was done (out of memory, or killed from "
+            f"outside). What it had finished is kept."
+        )
+    if "error" in result:
+        raise ChildError(result["error"]["message"], result["error"]["retryable"])
+    return dict(result["figures"])
+
+
+class _Tail:
+    """Whole new lines of a growing file; a torn last line waits for its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+
+    def new_lines(self) -> list[str]:
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(self.offset)
+                data = stream.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        lines = [line.rsplit("\r", 1)[-1].strip() for line in whole.decode("utf-8", "replace").splitlines()]
+        return [line for line in lines if line]

@@ -1,0 +1,102 @@
+"""One run of the pipeline: where its things lie, who it is, and how it tells the outside how far it is."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import prefect.runtime
+from prefect import get_run_logger
+from prefect.settings import PREFECT_UI_URL
+from pydantic import Field
+
+from flows.config import Config
+from flows.progress import Progress
+from flows.stages.prefect_progress import ProgressArtifact
+from flows.store.files import write_json
+from flows.store.layout import Store
+
+StageName = Literal["prepare", "pretrain", "finetune", "evaluate"]
+
+
+class RunOptions(Config):
+    """About the run itself."""
+
+    title: str = Field(default="Domain adaptation", min_length=1, title="Title", description="Stands on the report.")
+    description: str = Field(default="", title="Description", description="What this run is for; stands on the report.")
+    store: str = Field(
+        default="",
+        title="Artifact store",
+        description="Folder for models, data sets and reports. Empty: FINETUNE_STORE of the environment, else "
+        "~/.local/share/prefect-finetune.",
+    )
+    refresh: list[StageName] = Field(
+        default=[], title="Run anyway", description="Stages to run even though a finished result is in the store."
+    )
+
+
+@dataclass
+class RunContext:
+    """What every stage of a run needs to know."""
+
+    store: Store
+    options: RunOptions
+    run_id: str
+    run_name: str
+    line: str
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def run_url(self) -> str:
+        """The run's page in the Prefect UI; empty without one."""
+        return (
+            f"{str(PREFECT_UI_URL.value()).rstrip('/')}/runs/flow-run/{self.run_id}" if PREFECT_UI_URL.value() else ""
+        )
+
+    @property
+    def logger(self) -> logging.Logger | logging.LoggerAdapter[Any]:
+        """The logger of the flow or task run that is under way."""
+        return get_run_logger()
+
+    def maker(self) -> dict[str, str]:
+        """Who makes a result: stored in it, since a cached state itself does not know."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return {"run_id": self.run_id, "run_name": self.run_name, "run_url": self.run_url, "time": now}
+
+    def progress(self, stage: str) -> Progress:
+        """Progress of a stage: an artifact in the Prefect UI, and a file for whoever watches from a terminal."""
+        return combined(ProgressArtifact(stage), self._progress_file(stage))
+
+    def _progress_file(self, stage: str) -> Progress:
+        path = self.store.run(self.run_id) / "progress.json"
+
+        def report(done: float, total: float, note: str = "", /, **figures: float) -> None:
+            write_json(path, {"stage": stage, "done": done, "total": total, "note": note, "figures": figures})
+
+        return report
+
+
+def current_run(options: RunOptions) -> RunContext:
+    """The context of the flow run that is under way."""
+    deployment = prefect.runtime.deployment.name
+    return RunContext(
+        store=Store(options.store),
+        options=options,
+        run_id=str(prefect.runtime.flow_run.id),
+        run_name=str(prefect.runtime.flow_run.name),
+        line=str(deployment or "local"),
+    )
+
+
+def combined(*listeners: Callable[..., None]) -> Progress:
+    """One progress that tells several."""
+
+    def report(done: float, total: float, note: str = "", /, **figures: float) -> None:
+        for listener in listeners:
+            listener(done, total, note, **figures)
+
+    return report

@@ -1,0 +1,27 @@
+"""One worker at a time for one key, on one machine; the kernel frees the lock when the holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None], poll_s: float = 1.0) -> Iterator[None]:
+    """Hold the lock file at `path`; calls `waiting` once if another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        told = False
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    waiting()
+                    told = True
+                time.sleep(poll_s)
+        yield
