@@ -1,0 +1,92 @@
+"""Command line: `python -m flows.serving list | stop NAME | stop --all | ask NAME QUESTION`, with `--store DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from flows.errors import FinetuneError
+from flows.serving import records
+from flows.serving.ask import ask
+from flows.serving.stop import stop_endpoint
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; exit code 0, or 1 with one message on stderr."""
+    options = _parser().parse_args(arguments)
+    folder = options.store.expanduser() / "endpoints"
+    try:
+        return int(options.run(options, folder))
+    except FinetuneError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flows.serving", description="Endpoints of this machine.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    store = argparse.ArgumentParser(add_help=False)
+    store.add_argument("--store", type=Path, required=True, metavar="DIR", help="artifact store; holds endpoints/")
+
+    listing = commands.add_parser("list", parents=[store], help="all endpoints and their state, asked for now")
+    listing.set_defaults(run=_list)
+
+    stopping = commands.add_parser("stop", parents=[store], help="stop one endpoint, or all of this store")
+    which = stopping.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME")
+    which.add_argument("--all", action="store_true", help="every endpoint of this store")
+    stopping.set_defaults(run=_stop)
+
+    asking = commands.add_parser("ask", parents=[store], help="ask an endpoint a question")
+    asking.add_argument("name", metavar="NAME")
+    asking.add_argument("question", metavar="QUESTION")
+    asking.add_argument("--instruction", default="", help="text before the question, as in training")
+    asking.add_argument("--max-tokens", type=int, default=64, help="longest reply, in tokens (default 64)")
+    asking.set_defaults(run=_ask)
+    return parser
+
+
+def _list(options: argparse.Namespace, folder: Path) -> int:
+    endpoints = records.list_endpoints(folder)
+    if not endpoints:
+        print(f"No endpoints in {folder}.")
+        return 0
+    rows = [("NAME", "STATE", "URL", "PID", "SINCE", "MODEL")]
+    rows += [(e.name, e.state.value, e.url, str(e.process.pid), e.started, e.model) for e in endpoints]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for endpoint in endpoints:
+        print(f"\n{endpoint.name}: {endpoint.state.words} {endpoint.why}".rstrip())
+    return 0
+
+
+def _stop(options: argparse.Namespace, folder: Path) -> int:
+    wanted = records.names(folder) if options.all else [options.name]
+    missing = 0
+    for name in wanted:
+        endpoint = stop_endpoint(name, folder)
+        if endpoint:
+            print(f"{endpoint.name}: {endpoint.state.words} {endpoint.why}")
+        elif not options.all:  # a .next or .previous is gone together with its name
+            missing = 1
+            print(f"There is no endpoint '{name}' in {folder}. {_known(folder)}", file=sys.stderr)
+    return missing
+
+
+def _ask(options: argparse.Namespace, folder: Path) -> int:
+    endpoint = records.load(folder, options.name)
+    if endpoint is None:
+        print(f"There is no endpoint '{options.name}' in {folder}. {_known(folder)}", file=sys.stderr)
+        return 1
+    print(ask(endpoint, options.question, options.instruction, options.max_tokens))
+    return 0
+
+
+def _known(folder: Path) -> str:
+    return f"There are: {', '.join(records.names(folder)) or 'none'}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Talk to an endpoint: one question from Python, or a line to paste into a shell."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import httpx
+
+from flows.errors import ServingError, TransientError
+from flows.serving.endpoint import Endpoint
+
+TIMEOUT_S = 300.0
+
+
+def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: int = 64) -> str:
+    """The model's reply, greedy, at most `max_tokens` tokens. `instruction` stands before the question, as in training.
+
+    Raises:
+        TransientError: nobody answers at the endpoint's URL.
+        ServingError: the endpoint answers with an error.
+    """
+    url = f"{endpoint.url}/chat/completions"
+    try:
+        body = _body(endpoint, question, instruction, max_tokens)
+        response = httpx.post(url, json=body, timeout=httpx.Timeout(TIMEOUT_S, connect=5), trust_env=False)
+    except httpx.HTTPError as error:
+        raise TransientError(
+            f"The endpoint {endpoint.name} does not answer at {url}: {error or type(error).__name__}. "
+            f"Its log is {endpoint.log}."
+        ) from error
+    if response.status_code != 200:
+        raise ServingError(f"{url} answered {response.status_code}: {response.text[:300]}\nIts log is {endpoint.log}.")
+    return str(response.json()["choices"][0]["message"]["content"] or "")
+
+
+def curl_line(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: int = 64) -> str:
+    """A shell command that asks the same."""
+    body = json.dumps(_body(endpoint, question, instruction, max_tokens), ensure_ascii=False)
+    url = shlex.quote(f"{endpoint.url}/chat/completions")
+    return f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+
+
+def _body(endpoint: Endpoint, question: str, instruction: str, max_tokens: int) -> dict[str, Any]:
+    content = f"{instruction}\n{question}" if instruction else question
+    messages = [{"role": "user", "content": content}]
+    return {"model": endpoint.model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}

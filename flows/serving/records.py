@@ -1,0 +1,114 @@
+"""Endpoints on disk: a JSON file each, and the truth about them when asked.
+
+Beside `NAME` there may be `NAME.next` (being started, not yet checked) and `NAME.previous` (replaced, being stopped).
+Both are gone after a start that ended in any way but being killed; the next start or stop of that name clears them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from flows.errors import ServingError
+from flows.serving import probe
+from flows.serving.endpoint import Endpoint
+from flows.serving.state import State
+
+NEXT = ".next"
+PREVIOUS = ".previous"
+
+
+def load(folder: Path, name: str) -> Endpoint | None:
+    """The record of that name as it was written, or None.
+
+    Raises:
+        ServingError: the file is no record.
+    """
+    path = _path(folder, name)
+    try:
+        return Endpoint.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ServingError(
+            f"{path} is no endpoint record ({'.'.join(map(str, problem['loc']))}: {problem['msg']}). Look for its "
+            "process with `ps`, end it, and delete the file."
+        ) from error
+
+
+def save(folder: Path, endpoint: Endpoint) -> None:
+    """Write the record whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _path(folder, endpoint.name)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("w", encoding="utf-8") as stream:
+        stream.write(endpoint.model_dump_json(indent=2))
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(path)
+
+
+def delete(folder: Path, name: str) -> None:
+    """Forget a record; nothing happens if there is none."""
+    _path(folder, name).unlink(missing_ok=True)
+
+
+def names(folder: Path) -> list[str]:
+    """Names of all records, sorted."""
+    return sorted(path.stem for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
+def list_endpoints(folder: Path) -> list[Endpoint]:
+    """All endpoints with their true state: each running one is asked now, with a real question (up to 25 s)."""
+    found = [endpoint for name in names(folder) if (endpoint := load(folder, name))]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(lambda endpoint: current(folder, endpoint), found))
+
+
+def current(folder: Path, endpoint: Endpoint) -> Endpoint:
+    """The endpoint with its true state, asked for now."""
+    if endpoint.state is State.STOPPED:
+        return endpoint
+    if endpoint.state is not State.STARTING:
+        return probe.check(endpoint)
+    try:
+        probe.process_alive(endpoint)
+    except probe.ProbeError as error:
+        return endpoint.model_copy(update={"state": State.FAILED, "why": str(error)})
+    if _locked(folder, endpoint.name):
+        return endpoint
+    why = "Who started it is gone and never saw it answer; stop it or start it again."
+    return endpoint.model_copy(update={"state": State.UNVERIFIED, "why": why})
+
+
+@contextmanager
+def starting(folder: Path, name: str) -> Iterator[None]:
+    """Hold the right to start `name`; waits for who holds it. The kernel frees it when the holder dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock_path(folder, name).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _locked(folder: Path, name: str) -> bool:
+    with _lock_path(folder, name).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
+
+
+def _lock_path(folder: Path, name: str) -> Path:
+    return folder / f".{name.partition('.')[0]}.lock"

@@ -1,0 +1,196 @@
+"""Runtime `process`: a detached process of this machine, found again by pid, start time and boot (Linux)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from flows.errors import ServingError
+from flows.serving.endpoint import ProcessRecord
+from flows.serving.variants.launch import Launch
+
+HOST = "127.0.0.1"
+# Below the range from which the kernel takes ports for outgoing connections: a server binds only after it has loaded
+# its model, minutes later, and by then such a connection could sit on the port.
+FREE_PORTS = range(18000, 32000)
+# What the server inherits leaves out secrets it has no use for.
+SECRET = re.compile(r"^PREFECT_|_(TOKEN|KEY|SECRET|PASSWORD)$")
+
+# Children of this interpreter: they must be waited for (or they stay zombies), and only we can read their exit code.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def start(launch: Launch, log: Path) -> ProcessRecord:
+    """Start detached, in a session of its own, output to `log`.
+
+    Raises:
+        ServingError: the command cannot be started.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    env = {name: value for name, value in os.environ.items() if not SECRET.search(name)} | launch.env
+    with log.open("ab") as output:
+        try:
+            child = subprocess.Popen(
+                launch.command,
+                env=env,
+                cwd=log.parent,  # `python -m` looks for modules in the working folder first: not the caller's
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ServingError(f"Cannot start {launch.command[0]}: {error.strerror}. Is it installed?") from error
+    _children[child.pid] = child
+    # Unreaped, the child keeps its entry in /proc even if it has ended by now.
+    return ProcessRecord(pid=child.pid, start_ticks=_stat(child.pid)[2], boot_id=_boot_id(), log=str(log))
+
+
+def alive(record: ProcessRecord) -> bool:
+    """Whether that very process runs: not a zombie, not a later process with the same pid, not another boot."""
+    exit_code(record)
+    try:
+        state, _, start_ticks = _stat(record.pid)
+    except ProcessLookupError:
+        return False
+    return state not in "ZX" and start_ticks == record.start_ticks and _boot_id() == record.boot_id
+
+
+def exit_code(record: ProcessRecord) -> int | None:
+    """Exit code (minus the signal's number when killed), reaping the process; None if it runs or is not our child."""
+    child = _children.get(record.pid)
+    return child.poll() if child else None
+
+
+def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
+    """TERM the process, wait, KILL what is left of its session, then check that nothing of it is left.
+
+    Returns:
+        The pids that were ended; empty if nothing ran any more.
+
+    Raises:
+        ServingError: something survived, or the port is still served.
+    """
+    ended = members(record)
+    if not ended:
+        return []
+    if alive(record):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record.pid, signal.SIGTERM)
+    if not _wait(lambda: not members(record), grace_s):
+        for pid in members(record):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    if not _wait(lambda: not members(record), 10):
+        raise ServingError(f"These processes survive SIGKILL: {members(record)}. Look at their state with `ps`.")
+    if not _wait(lambda: not port_served(port), 5):
+        raise ServingError(f"The server has ended, but port {port} still answers: {port_owner(port)}.")
+    return ended
+
+
+def members(record: ProcessRecord) -> list[int]:
+    """Pids of the running processes of the record's session, its leader first if it still runs.
+
+    Workers can outlive a killed leader. The kernel may then give the session's number to a stranger, so without its
+    leader a process counts only if its output goes to our log.
+    """
+    if _boot_id() != record.boot_id:
+        return []
+    led = alive(record)
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            state, session, _ = _stat(int(entry))
+            if session == record.pid and state not in "ZX" and (led or _writes_to(int(entry), record.log)):
+                found.append(int(entry))
+    return sorted(found, key=lambda pid: (pid != record.pid, pid))
+
+
+def choose_port(wanted: int) -> int:
+    """The wanted port if it is free, or a free one for 0.
+
+    Raises:
+        ServingError: the wanted port is taken (says by whom), or no port is free.
+    """
+    if wanted and _bindable(wanted):
+        return wanted
+    if wanted:
+        raise ServingError(
+            f"port: {wanted} on {HOST} is taken by {port_owner(wanted)}. Stop that process, choose another port, "
+            "or give 0 for a free one."
+        )
+    for port in random.sample(FREE_PORTS, len(FREE_PORTS)):
+        if _bindable(port):
+            return port
+    raise ServingError(f"No port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is free on {HOST}.")
+
+
+def port_owner(port: int) -> str:
+    """Who listens on a port, in words."""
+    try:
+        pids = {c.pid for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.pid}
+        owners = [f"process {pid} ({' '.join(psutil.Process(pid).cmdline())[:120]})" for pid in sorted(pids)]
+    except psutil.Error:
+        owners = []
+    return ", ".join(owners) or "a process that this user may not see"
+
+
+def port_served(port: int) -> bool:
+    """Whether somebody accepts connections on the port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: TIME_WAIT is no obstacle
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise ServingError(f"port: {port} on {HOST} cannot be used: {error.strerror}. Choose another.") from error
+    return True
+
+
+def _stat(pid: int) -> tuple[str, int, int]:
+    """State letter, session and start time (ticks since boot) of a process; ProcessLookupError if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise ProcessLookupError(pid) from error
+    fields = text.rpartition(")")[2].split()  # the name before the bracket may hold anything
+    return fields[0], int(fields[3]), int(fields[19])
+
+
+def _writes_to(pid: int, log: str) -> bool:
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(f"/proc/{pid}/fd/{descriptor}", log):
+                return True
+    return False
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _wait(done: Callable[[], bool], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not (ready := done()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return ready

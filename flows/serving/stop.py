@@ -1,0 +1,55 @@
+"""Stop an endpoint: its process and everything that process started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.serving import records
+from flows.serving.endpoint import Endpoint
+from flows.serving.registry import RUNTIMES
+from flows.serving.state import State
+
+
+def stop_endpoint(name: str, endpoints_dir: Path) -> Endpoint | None:
+    """Stop `name`, and what is being started or was replaced under that name; stopping twice is no error.
+
+    Returns:
+        The endpoint, STOPPED, with `why` saying what was ended; None if there is no such endpoint.
+
+    Raises:
+        ServingError: a process could not be ended; the record is kept.
+    """
+    serving = records.load(endpoints_dir, name)
+    cleared = end_leftovers(name, endpoints_dir, serving=serving)
+    if serving is None:
+        return cleared
+    pids = end(serving)
+    if serving.state is State.STOPPED and not pids:
+        return serving
+    why = f"Ended {_processes(pids)}." if pids else "Its process had ended before."
+    stopped = serving.model_copy(update={"state": State.STOPPED, "why": why})
+    records.save(endpoints_dir, stopped)
+    return stopped
+
+
+def end(endpoint: Endpoint) -> list[int]:
+    """End the endpoint's processes, whatever its record says; the pids that were ended."""
+    return RUNTIMES[endpoint.runtime].stop(endpoint.process, endpoint.port)
+
+
+def end_leftovers(name: str, endpoints_dir: Path, *, serving: Endpoint | None) -> Endpoint | None:
+    """End and forget what a killed start left beside `serving`; the last of it, STOPPED, or None."""
+    cleared = None
+    for leftover_name in (name + records.NEXT, name + records.PREVIOUS):
+        leftover = records.load(endpoints_dir, leftover_name)
+        if leftover is None:
+            continue
+        # Killed between two writes, both records name the process that serves now: that one is kept.
+        pids = [] if serving and leftover.process == serving.process else end(leftover)
+        records.delete(endpoints_dir, leftover_name)
+        cleared = leftover.model_copy(update={"state": State.STOPPED, "why": f"Ended {_processes(pids)}."})
+    return cleared
+
+
+def _processes(pids: list[int]) -> str:
+    return f"process {pids[0]}" + (f" and {len(pids) - 1} it had started" if pids[1:] else "") if pids else "nothing"
