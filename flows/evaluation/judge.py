@@ -63,19 +63,19 @@ def judge(
     return verdicts
 
 
-def make_client(endpoint: JudgeEndpoint) -> OpenAI:
+def make_client(endpoint: JudgeEndpoint, key: str = "") -> OpenAI:
     """A client that retries what may pass by itself: lost connections, 408, 409, 429, 5xx."""
-    key = os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else ""
+    key = key or (os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "")
     return OpenAI(base_url=endpoint.base_url, api_key=key or "none", max_retries=4, timeout=TIMEOUT_S)
 
 
-def check(endpoint: JudgeEndpoint) -> None:
+def check(endpoint: JudgeEndpoint, key: str = "") -> None:
     """Ask for the judge's models, before anything is trained.
 
     Raises:
         EvaluationError: no answer, or no such model; names the URL.
     """
-    client = make_client(endpoint).with_options(max_retries=1, timeout=10.0)
+    client = make_client(endpoint, key).with_options(max_retries=1, timeout=10.0)
     try:
         models = [model.id for model in client.models.list()]
     except APIError as error:

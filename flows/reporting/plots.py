@@ -19,8 +19,8 @@ from matplotlib.transforms import blended_transform_factory
 from flows.corpus.row import HELD_OUT_RUNGS
 from flows.evaluation.results import Estimate, Metrics, RungSemScore, RungTruthfulness, Truthfulness
 from flows.reporting import words
-from flows.store.files import write_atomically
 from flows.reporting.contract import TrainingReport
+from flows.store.files import write_atomically
 
 BASE, TRAINED = "#9AA3AF", "#1F6FB5"
 INK, SOFT, RULE = "#1B2430", "#5B6675", "#DDE2E8"

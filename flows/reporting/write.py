@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.store.files import write_atomically
 from flows.reporting.contract import RunReport
 from flows.reporting.html import report_html
 from flows.reporting.plots import loss_plot, semscore_plot, truthfulness_plot
+from flows.store.files import write_atomically
 
 
 def write_report(report: RunReport, run_dir: Path) -> None:

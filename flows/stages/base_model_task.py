@@ -40,7 +40,9 @@ def base_model(run: RunContext, config: BaseModelConfig) -> tuple[ResolvedModel,
 def _fetch(run: RunContext, config: BaseModelConfig) -> Any:
     workdir = run.store.models
     try:
-        with locked(run.store.locks / NAME, lambda: run.logger.info("Another run is fetching a model; waiting for it.")):
+        with locked(
+            run.store.locks / NAME, lambda: run.logger.info("Another run is fetching a model; waiting for it.")
+        ):
             figures = run_child(
                 "flows.base_models.resolve:run", config, {}, workdir, run.progress(NAME), run.logger.info
             )

@@ -162,7 +162,13 @@ def _scores(report: RunReport) -> list[dict[str, Any]]:
 
 def _stages(report: RunReport) -> list[dict[str, Any]]:
     return [
-        {"stage": s.name, "status": s.status, "seconds": round(s.seconds, 1), "why": s.why, "from run": s.from_run or ""}
+        {
+            "stage": s.name,
+            "status": s.status,
+            "seconds": round(s.seconds, 1),
+            "why": s.why,
+            "from run": s.from_run or "",
+        }
         for s in report.stages
     ]
 

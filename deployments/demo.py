@@ -1,0 +1,135 @@
+"""`make demo`: a local Prefect, the deployment `domain-adaptation/demo` run on it, and one question to the result."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deployments.local import CHECKOUT, Local
+from flows.errors import FinetuneError
+from flows.evaluation.results import Example
+from flows.reporting.contract import RunReport
+from flows.reporting.markdown import verdict_line
+from flows.serving import records
+from flows.serving.ask import ask, curl_line
+from flows.serving.state import State
+from flows.stages.report import report_of
+from flows.store.files import read_json
+from flows.store.layout import Store
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+DEPLOYMENT = "domain-adaptation/demo"
+
+
+def main() -> int:
+    """Run it; 0 when the run completed and, with a passed gate, its endpoint answered."""
+    console = Console(highlight=False)
+    local = Local(Path(os.environ.get("FINETUNE_LOCAL", CHECKOUT / "build")))
+    console.print("Starting a local Prefect server and worker …")
+    found = local.up()
+    local.apply(found.port)
+    api = f"http://127.0.0.1:{found.port}/api"
+    name = f"demo-{datetime.now():%H%M%S}"
+    local.prefect(found.port, "deployment", "run", DEPLOYMENT, "--flow-run-name", name)
+    run = _find(api, name)
+    url = f"http://127.0.0.1:{found.port}/runs/flow-run/{run['id']}"
+    console.print(f"[bold]Run {name}[/]: {url}")
+    started = time.monotonic()
+    run = _watch(api, run["id"], local, console)
+    console.print(f"{run['state']['name']} after {time.monotonic() - started:.0f} s: {run['state']['message'] or ''}")
+    report = report_of(local.store / "runs" / run["id"])
+    if run["state"]["type"] != "COMPLETED" or report is None:
+        console.print(f"The run did not complete; its log is at {url}")
+        return 1
+    _stages(report, console)
+    code = _ask(report, local, console)
+    console.print(f"\n[bold]Run in the Prefect UI[/]  {url}")
+    console.print(f"[bold]Report[/]                {local.store / 'runs' / run['id'] / 'report.html'}", soft_wrap=True)
+    console.print("Server, worker and endpoint stay up; `make stop` ends them.")
+    return code
+
+
+def _find(api: str, name: str) -> dict[str, Any]:
+    body = {"flow_runs": {"name": {"any_": [name]}}, "limit": 1}
+    runs: list[dict[str, Any]] = httpx.post(f"{api}/flow_runs/filter", json=body, timeout=30).json()
+    return runs[0]
+
+
+def _watch(api: str, run_id: str, local: Local, console: Console) -> dict[str, Any]:
+    """Show the run's progress until it ends."""
+    file = Store(str(local.store)).run(run_id) / "progress.json"
+    stage, note = TextColumn("{task.fields[stage]:<10}"), TextColumn("{task.fields[note]}")
+    with Progress(stage, BarColumn(30), TimeElapsedColumn(), note, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1, stage="waiting", note="for the worker")
+        while True:
+            try:
+                run: dict[str, Any] = httpx.get(f"{api}/flow_runs/{run_id}", timeout=30).json()
+            except httpx.HTTPError:
+                time.sleep(1)
+                continue
+            if run["state"]["type"] in FINAL:
+                return run
+            seen = read_json(file)
+            if seen:
+                figures = " ".join(f"{key} {value:.3g}" for key, value in seen["figures"].items())
+                words = f"{seen['note']} {figures}"
+                bar.update(task, completed=seen["done"], total=seen["total"] or 1, stage=seen["stage"], note=words)
+            time.sleep(1)
+
+
+def _stages(report: RunReport, console: Console) -> None:
+    for stage in report.stages:
+        source = f" from run {stage.from_run}" if stage.from_run else ""
+        console.print(f"  {stage.name:<11}{stage.status:<8}{stage.seconds:6.1f} s{source}  {stage.why}", soft_wrap=True)
+    console.print(f"[bold]{verdict_line(report)}[/]")
+
+
+def best_example(report: RunReport) -> Example:
+    """Of the shown examples the one that the base got most wrong and the trained model better."""
+    return max(report.examples, key=lambda example: example.trained_score - example.base_score)
+
+
+def _ask(report: RunReport, local: Local, console: Console) -> int:
+    if report.endpoint is None:
+        console.print("The gate did not pass, so nothing is served:")
+        for reason in report.gate.reasons:
+            console.print(f"  - {reason}")
+        return 0
+    endpoint = records.load(local.store / "endpoints", report.endpoint.name)
+    if endpoint is None or endpoint.state is not State.HEALTHY:
+        console.print(f"The endpoint {report.endpoint.name} is not there any more.")
+        return 1
+    example = best_example(report)
+    question = report_question(report, example, local.store)
+    answer = ask(endpoint, question)
+    console.print(f"\n[bold]Question[/]  {question.splitlines()[-1]}")
+    console.print(f"[bold]Right[/]     {example.target}")
+    console.print(f"[bold]Base[/]      {example.base_reply}")
+    console.print(f"[bold]Trained[/]   {answer}   (from {endpoint.url})")
+    console.print("\nAsk it yourself:")
+    console.print(curl_line(endpoint, question), soft_wrap=True)
+    return 0
+
+
+def report_question(report: RunReport, example: Example, store: Path) -> str:
+    """The whole user message of an example, with the instruction that stood before it."""
+    import pandas as pd
+
+    table = pd.read_parquet(Store(str(store)).run(report.run_id) / "predictions.parquet")
+    row = table[table["id"] == example.id].iloc[0]
+    return f"{row['instruction']}\n{row['question']}" if row["instruction"] else str(row["question"])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except FinetuneError as error:
+        sys.exit(str(error))

@@ -1,0 +1,196 @@
+"""A Prefect of this checkout's own: server, worker, deployments and store below `build/`, never the user's.
+
+`python -m deployments.local up` starts what does not run, `down` ends all of it, endpoints included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+from pydantic import BaseModel
+
+from flows.errors import FinetuneError, ServingError
+from flows.serving import records
+from flows.serving.endpoint import ProcessRecord
+from flows.serving.runtimes import process
+from flows.serving.stop import stop_endpoint
+from flows.serving.variants.launch import Launch
+from flows.store.files import read_json, write_json
+
+CHECKOUT = Path(__file__).parents[1]
+POOL = "local"
+PORT = 4297  # Prefect's own default is 4200
+START_S = 120.0
+
+
+class LocalPrefect(BaseModel):
+    """What runs: the server's port and the two processes."""
+
+    port: int
+    server: ProcessRecord
+    worker: ProcessRecord | None = None
+
+
+class Local:
+    """The folder of a local Prefect, by default `build/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.store = self.folder / "store"
+        self.record_file = self.folder / "prefect" / "local.json"
+
+    def record(self) -> LocalPrefect | None:
+        """What was started here before, dead or alive."""
+        found = read_json(self.record_file)
+        return LocalPrefect.model_validate(found) if found else None
+
+    def environment(self, port: int) -> dict[str, str]:
+        """Everything a process needs to talk to this Prefect and no other."""
+        others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        return others | self.own_environment(port)
+
+    def own_environment(self, port: int) -> dict[str, str]:
+        """The part of the environment that is ours."""
+        return {
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "PREFECT_PROFILES_PATH": str(self.folder / "prefect" / "profiles.toml"),
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_UI_URL": f"http://127.0.0.1:{port}",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.folder}/prefect/prefect.db",
+            "DO_NOT_TRACK": "1",
+            "FINETUNE_STORE": str(self.store),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        }
+
+    def up(self) -> LocalPrefect:
+        """Start server and worker unless they run, and apply prefect.yaml.
+
+        Raises:
+            ServingError: the server did not come up; holds the end of its log.
+        """
+        found = self.record()
+        if found is None or not process.alive(found.server):
+            found = self._start_server()
+        if found.worker is None or not process.alive(found.worker):
+            found = self._start_worker(found)
+        return found
+
+    def apply(self, port: int) -> None:
+        """Register the block types and all deployments of prefect.yaml.
+
+        Raises:
+            FinetuneError: Prefect refused; holds what it said.
+        """
+        self.prefect(port, "block", "register", "-m", "blocks.openai_endpoint")
+        self.prefect(port, "--no-prompt", "deploy", "--all")
+
+    def prefect(self, port: int, *arguments: str) -> str:
+        """Run the prefect command against this server and return what it printed.
+
+        Raises:
+            FinetuneError: it failed.
+        """
+        command = [sys.executable, "-m", "prefect", *arguments]
+        done = subprocess.run(
+            command, cwd=CHECKOUT, env=self.environment(port) | {"PWD": str(CHECKOUT)}, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise FinetuneError(f"prefect {' '.join(arguments[:3])} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def down(self) -> list[str]:
+        """End endpoints, worker and server; what was ended, a line each."""
+        ended = []
+        folder = self.store / "endpoints"
+        for name in records.names(folder) if folder.exists() else []:
+            stopped = stop_endpoint(name, folder)
+            if stopped is not None and stopped.why.startswith("Ended process"):
+                ended.append(f"endpoint {name} at {stopped.url}")
+        found = self.record()
+        if found is not None:
+            if found.worker is not None and process.stop(found.worker, 0):
+                ended.append("worker of the work pool 'local'")
+            if process.stop(found.server, found.port):
+                ended.append(f"Prefect server at http://127.0.0.1:{found.port}")
+            self.record_file.unlink()
+        return ended
+
+    def _start_server(self) -> LocalPrefect:
+        port = free_port()
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        server = self._start(command, port, "server.log")
+        started = LocalPrefect(port=port, server=server)
+        write_json(self.record_file, started.model_dump())
+        deadline = time.monotonic() + START_S
+        while not _healthy(port):
+            if not process.alive(server) or time.monotonic() > deadline:
+                log = Path(server.log).read_text("utf-8", "replace")[-2000:]
+                raise ServingError(f"The Prefect server did not come up on port {port}. Its log ends with:\n{log}")
+            time.sleep(0.5)
+        return started
+
+    def _start_worker(self, found: LocalPrefect) -> LocalPrefect:
+        self.prefect(found.port, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "local"]
+        worker = self._start(command, found.port, "worker.log")
+        started = found.model_copy(update={"worker": worker})
+        write_json(self.record_file, started.model_dump())
+        return started
+
+    def _start(self, command: list[str], port: int, log: str) -> ProcessRecord:
+        launch = Launch(command=command, env=self.own_environment(port), model="", ready_path="")
+        return process.start(launch, self.folder / "prefect" / log)
+
+
+def free_port() -> int:
+    """Our usual port, or another one when somebody has it."""
+    try:
+        return process.choose_port(PORT)
+    except ServingError:
+        return process.choose_port(0)
+
+
+def _healthy(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.local", description=__doc__)
+    parser.add_argument("command", choices=["up", "down", "env"])
+    parser.add_argument("--folder", type=Path, default=CHECKOUT / "build", help="where everything of it lives")
+    options = parser.parse_args(arguments)
+    local = Local(options.folder)
+    if options.command == "down":
+        ended = local.down()
+        print("\n".join(f"Ended: {line}" for line in ended) or "Nothing was running.")
+        return 0
+    if options.command == "env":
+        found = local.record()
+        values = local.own_environment(found.port if found else PORT)
+        print("\n".join(f"export {name}={json.dumps(value)}" for name, value in values.items() if name != "PATH"))
+        return 0
+    found = local.up()
+    local.apply(found.port)
+    print(f"Prefect UI: http://127.0.0.1:{found.port}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except FinetuneError as error:
+        sys.exit(str(error))

@@ -1,0 +1,169 @@
+"""The main flow: from a field's own text to a measured, gated, served model.
+
+prepare -> pretrain -> finetune -> evaluate -> gate -> report -> serve
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, Failed
+
+from flows.base_models.resolve import BaseModelConfig
+from flows.corpus.ladder import SplitConfig
+from flows.corpus.prepare import PrepareConfig
+from flows.corpus.sources.registry import Sources, input_files
+from flows.errors import FinetuneError
+from flows.evaluation.config import EvaluateStageConfig, EvaluationConfig, GatePolicy
+from flows.evaluation.gate import decide
+from flows.reporting.contract import EndpointReport, GateReport, RunReport, StageReport
+from flows.reporting.markdown import verdict_line
+from flows.serving.ask import curl_line
+from flows.serving.config import ServeConfig
+from flows.stages import report as reports
+from flows.stages.base_model_task import base_model
+from flows.stages.judge import judge_endpoint
+from flows.stages.preflight import preflight
+from flows.stages.run_context import RunContext, RunOptions, current_run
+from flows.stages.serve import serve_model
+from flows.stages.stage_task import Outcome, StageCall, StageError, run_stage
+from flows.store.digest import file_digest
+from flows.training.config import FinetuneConfig, PretrainConfig
+
+
+@flow(name="domain-adaptation")
+def domain_adaptation(
+    sources: Sources,
+    model: BaseModelConfig,
+    split: SplitConfig = SplitConfig(),
+    pretrain: PretrainConfig = PretrainConfig(),
+    finetune: FinetuneConfig = FinetuneConfig(),
+    evaluation: EvaluationConfig = EvaluationConfig(),
+    gate: GatePolicy = GatePolicy(),
+    serve: ServeConfig = ServeConfig(),
+    run: RunOptions = RunOptions(),
+) -> Any:
+    """Adapt a language model to a field: train it on the field's text, measure what it learnt, serve it if it did.
+
+    Args:
+        sources: The field's own text: exams, glossaries, lecture transcripts, question/answer tables.
+        model: The model to start from.
+        split: How much is held out, and how; the report gives every figure for each kind of held-out question.
+        pretrain: Reading the field's texts (DAPT). Optional.
+        finetune: Learning to answer the field's questions (SFT).
+        evaluation: Comparing the model before and after.
+        gate: What the evaluation must show before the model is served.
+        serve: Where the model is served when the gate passes.
+        run: Title, store, and which stages to run anyway.
+    """
+    context = current_run(run)
+    try:
+        preflight(context, sources, model, pretrain, finetune, evaluation, serve)
+        report, outcomes = adapt_and_measure(context, sources, model, split, pretrain, finetune, evaluation, gate)
+        report = serve_if_passed(context, serve, report, outcomes)
+    except FinetuneError as error:
+        where = f"{error.stage}: " if isinstance(error, StageError) else ""
+        create_markdown_artifact(f"# Failed\n\n{where}{error}", key="failure", description=f"{where}{error}"[:200])
+        return Failed(message=f"{where}{error}")
+    return Completed(message=verdict_line(report))
+
+
+def adapt_and_measure(
+    context: RunContext,
+    sources: Sources,
+    model: BaseModelConfig,
+    split: SplitConfig,
+    pretrain: PretrainConfig,
+    finetune: FinetuneConfig,
+    evaluation: EvaluationConfig,
+    gate: GatePolicy,
+) -> tuple[RunReport, dict[str, Outcome]]:
+    """Prepare, pretrain, finetune, evaluate, gate; then the report, whatever the gate says.
+
+    Raises:
+        StageError: a stage failed; its message is for people.
+    """
+    outcomes: dict[str, Outcome] = {}
+    stages: list[StageReport] = []
+
+    def stage(name: str, config: Any, inputs: dict[str, Outcome], base: bool = False, **environment: str) -> Outcome:
+        folders = {key: Path(outcome.artifact.path) for key, outcome in inputs.items()}
+        digests = {key: outcome.artifact.digest for key, outcome in inputs.items()}
+        if base:
+            folders["base" if name == "evaluate" else "model"] = Path(start.path)
+            digests["base_model"] = start.identity
+        outcome = run_stage(context, StageCall(name, config, folders, digests, environment))
+        outcomes[name] = outcome
+        stages.append(reports.stage_report(outcome))
+        return outcome
+
+    contents = {f"file_{number}": file_digest(file) for number, file in enumerate(input_files(sources))}
+    prepare = StageCall("prepare", PrepareConfig(sources=sources, split=split), {}, contents)
+    dataset = outcomes["prepare"] = run_stage(context, prepare)
+    stages.append(reports.stage_report(dataset))
+
+    start, status, seconds = base_model(context, model)
+    stages.append(StageReport(name="base-model", status="ran" if status == "ran" else "cached", seconds=seconds))
+
+    studied = None
+    if pretrain.enabled:
+        studied = stage("pretrain", pretrain, {"dataset": dataset}, base=True)
+    else:
+        stages.append(StageReport(name="pretrain", status="skipped", seconds=0.0, why="pretrain.enabled is off"))
+
+    if studied is not None:
+        trained = stage("finetune", finetune, {"dataset": dataset, "model": studied})
+    else:
+        trained = stage("finetune", finetune, {"dataset": dataset}, base=True)
+
+    judge, secrets = judge_endpoint(evaluation.judge)
+    measured = EvaluateStageConfig(evaluation=evaluation, judge=judge)
+    stage("evaluate", measured, {"dataset": dataset, "trained": trained}, base=True, **secrets)
+
+    blank = GateReport(passed=False, reasons=[])
+    report = reports.build_report(context, model.name, stages, outcomes, blank)
+    verdict = decide(report.metrics, gate)
+    return report.model_copy(update={"gate": GateReport(**verdict.model_dump())}), outcomes
+
+
+def serve_if_passed(
+    context: RunContext, serve: ServeConfig, report: RunReport, outcomes: dict[str, Outcome]
+) -> RunReport:
+    """Write and show the report; serve the model if the gate passed, and write the report again with its endpoint.
+
+    Raises:
+        StageError: the endpoint did not become healthy; the report says so.
+    """
+    reports.write(context, report, outcomes)
+    endpoint: EndpointReport | None = None
+    failure: StageError | None = None
+    if not report.gate.passed or not serve.enabled:
+        why = "serve.enabled is off" if report.gate.passed else "the gate did not pass: nothing is served"
+        line = StageReport(name="serve", status="skipped", seconds=0.0, why=why)
+        context.logger.info("serve: %s", why)
+    else:
+        started = time.monotonic()
+        try:
+            served, status, seconds = serve_model(context, serve, Path(report.trained_model_uri))
+            question = report.examples[-1].question if report.examples else "Hello?"
+            endpoint = EndpointReport(
+                name=served.name,
+                url=served.url,
+                state=served.state.value,
+                model=served.model,
+                curl=curl_line(served, question),
+            )
+            line = StageReport(name="serve", status="ran" if status == "ran" else "cached", seconds=seconds)
+        except StageError as error:
+            failure = error
+            spent = time.monotonic() - started
+            line = StageReport(name="serve", status="failed", seconds=spent, why=str(error).splitlines()[0])
+    report = reports.with_endpoint(report, endpoint, line, time.monotonic() - context.started)
+    reports.show(context, report, reports.write(context, report, outcomes))
+    if failure is not None:
+        raise failure
+    return report

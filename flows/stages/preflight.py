@@ -1,0 +1,65 @@
+"""What can be found wrong before anything starts: contradicting settings, missing files, models, judges, ports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flows.base_models.resolve import BaseModelConfig
+from flows.base_models.resolve import identity as model_identity
+from flows.corpus.sources import registry
+from flows.corpus.sources.registry import Sources
+from flows.errors import ConfigError, FinetuneError
+from flows.evaluation import embedders, judge
+from flows.evaluation.config import EvaluationConfig
+from flows.serving.config import ServeConfig
+from flows.serving.records import load
+from flows.serving.runtimes.process import choose_port
+from flows.stages.judge import judge_endpoint
+from flows.stages.run_context import RunContext
+from flows.training.config import FinetuneConfig, PretrainConfig
+from flows.training.config import problems as training_problems
+
+
+def preflight(
+    run: RunContext,
+    sources: Sources,
+    model: BaseModelConfig,
+    pretrain: PretrainConfig,
+    finetune: FinetuneConfig,
+    evaluation: EvaluationConfig,
+    serve: ServeConfig,
+) -> None:
+    """Find all problems, not only the first.
+
+    Raises:
+        ConfigError: there is at least one; a line each.
+    """
+    found = registry.problems(sources)
+    found += training_problems(pretrain, "pretrain") + training_problems(finetune, "finetune")
+    checks: list[Callable[[], object]] = [
+        lambda: registry.input_files(sources),
+        lambda: model_identity(model),
+        lambda: embedders.check(evaluation.embedder),
+        lambda: _check_judge(evaluation.judge),
+        lambda: _check_port(run, serve),
+    ]
+    for check in checks:
+        try:
+            check()
+        except FinetuneError as error:
+            found += str(error).splitlines()
+    if found:
+        raise ConfigError(found)
+
+
+def _check_judge(block_name: str) -> None:
+    endpoint, environment = judge_endpoint(block_name)
+    if endpoint is not None:
+        judge.check(endpoint, next(iter(environment.values())))
+
+
+def _check_port(run: RunContext, serve: ServeConfig) -> None:
+    """A port that the endpoint of this name itself holds is no obstacle: it is replaced."""
+    old = load(run.store.endpoints, serve.name)
+    if serve.enabled and serve.port and (old is None or old.port != serve.port):
+        choose_port(serve.port)
