@@ -32,7 +32,7 @@ class GenerationError(ProbeError):
 
 
 class SlowError(ProbeError):
-    """No answer in time: busy or stuck, from outside the two look the same."""
+    """The model gave no answer in time: busy or stuck, from outside the two look the same."""
 
     state = State.DEGRADED
 
@@ -84,7 +84,7 @@ def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> N
     url = f"{endpoint.url}/chat/completions"
     messages = [{"role": "user", "content": "Say one word."}]
     body = {"model": endpoint.model, "messages": messages, "max_tokens": 16, "temperature": 0}
-    response = _request("POST", url, timeout_s, body)
+    response = _request("POST", url, timeout_s, body, SlowError)
     if response.status_code != 200:
         raise GenerationError(f"POST {url} answered {response.status_code}: {response.text[:300]}")
     try:
@@ -118,11 +118,13 @@ def check(endpoint: Endpoint) -> Endpoint:
     return endpoint.model_copy(update={"state": State.HEALTHY, "why": ""})
 
 
-def _request(method: str, url: str, timeout_s: float, body: dict[str, Any] | None = None) -> httpx.Response:
+def _request(
+    method: str, url: str, timeout_s: float, body: dict[str, Any] | None = None, late: type[ProbeError] = ProbeError
+) -> httpx.Response:
     """One request, past the environment's proxies: they are not meant for this machine."""
     try:
         return httpx.request(method, url, json=body, timeout=timeout_s, trust_env=False)
     except httpx.TimeoutException as error:
-        raise SlowError(f"No answer within {timeout_s:g} s from {url}.") from error
+        raise late(f"No answer within {timeout_s:g} s from {url}.") from error
     except httpx.HTTPError as error:
         raise ProbeError(f"{method} {url}: {error or type(error).__name__}.") from error

@@ -120,7 +120,7 @@ def _wait_until_healthy(endpoint: Endpoint, budget_s: float, progress: Progress)
             progress(budget_s, budget_s, f"{endpoint.name} is healthy at {endpoint.url}")
             return
         time.sleep(POLL_S)
-    raise _failed(endpoint, f"was not healthy within startup_budget_s={budget_s:g} s; at last: {why}")
+    raise _failed(endpoint, f"was not healthy within startup_budget_s={budget_s:g} s (a big model needs more): {why}")
 
 
 def _ended(endpoint: Endpoint, spent: float) -> StartError:

@@ -1,0 +1,135 @@
+"""Probes against a small real HTTP server that can be told to fail."""
+
+import json
+import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from flows.errors import ServingError, TransientError
+from flows.serving import probe
+from flows.serving.ask import ask
+from flows.serving.endpoint import Endpoint, ProcessRecord
+from flows.serving.runtimes import process
+from flows.serving.state import State
+
+
+def endpoint_at(url: str) -> Endpoint:
+    """A record whose process is this one."""
+    own = ProcessRecord(
+        pid=os.getpid(), start_ticks=process._stat(os.getpid())[2], boot_id=process._boot_id(), log="/nowhere/log"
+    )
+    return Endpoint(
+        name="fake",
+        url=url,
+        state=State.HEALTHY,
+        model="/models/a",
+        variant="transformers",
+        runtime="process",
+        process=own,
+        port=1,
+        ready_path="/health",
+        settings="",
+        started="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.fixture
+def server():
+    answers = {
+        "/health": (200, {}),
+        "/v1/models": (200, {"data": [{"id": "/models/a"}]}),
+        "/v1/chat/completions": (
+            200,
+            {"choices": [{"message": {"content": ""}, "finish_reason": "length"}], "usage": {"completion_tokens": 1}},
+        ),
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, body = answers[self.path]
+            time.sleep(getattr(self.server, "delay", {}).get(self.path, 0))
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def do_POST(self):
+            self.server.asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.answers, server.delay = answers, {}
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def endpoint(server):
+    return endpoint_at(f"http://127.0.0.1:{server.server_port}/v1")
+
+
+def test_a_thinking_model_that_says_nothing_yet_is_healthy(server, endpoint, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert probe.check(endpoint).state is State.HEALTHY
+    assert (server.asked["model"], server.asked["max_tokens"], server.asked["temperature"]) == ("/models/a", 16, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "why"),
+    [
+        ("/health", (503, {}), "/health answered 503"),
+        ("/v1/models", (200, {"data": [{"id": "/models/b"}]}), "It serves /models/b, not /models/a."),
+        ("/v1/models", (200, {"data": []}), "It serves no model, not /models/a."),
+        ("/v1/models", (200, ["x"]), "no list of models"),
+        ("/v1/chat/completions", (500, {"error": "cuda"}), 'answered 500: {"error": "cuda"}'),
+        ("/v1/chat/completions", (200, {"error": "x"}), "no chat completion"),
+        ("/v1/chat/completions", (200, {"choices": [{"message": {"content": None}}], "usage": None}), "single token"),
+    ],
+)
+def test_a_server_that_lies_is_not_healthy(server, endpoint, path, answer, why):
+    server.answers[path] = answer
+    checked = probe.check(endpoint)
+    assert checked.state is State.UNHEALTHY
+    assert why in checked.why
+
+
+def test_a_generation_that_does_not_come_is_degraded(server, endpoint, monkeypatch):
+    server.delay["/v1/chat/completions"] = 1
+    with pytest.raises(probe.SlowError, match=r"No answer within 0\.2 s"):
+        probe.generation(endpoint, 0.2)
+    with pytest.raises(probe.SlowError) as error:
+        probe.verify(endpoint, 0.2)
+    assert error.value.state is State.DEGRADED
+
+
+def test_a_ready_path_that_hangs_is_unhealthy(server, endpoint, monkeypatch):
+    monkeypatch.setattr(probe, "READY_TIMEOUT_S", 0.2)
+    server.delay["/health"] = 1
+    checked = probe.check(endpoint)
+    assert checked.state is State.UNHEALTHY
+    assert "No answer within 0.2 s" in checked.why
+
+
+def test_a_dead_process_is_failed_whoever_answers_at_its_port(endpoint):
+    dead = endpoint.process.model_copy(update={"start_ticks": 1})
+    checked = probe.check(endpoint.model_copy(update={"process": dead}))
+    assert checked.state is State.FAILED
+    assert f"Process {os.getpid()} has ended" in checked.why
+
+
+def test_asking_says_what_went_wrong_and_if_a_retry_can_help(server, endpoint):
+    server.answers["/v1/chat/completions"] = (400, {"detail": "pinned"})
+    with pytest.raises(ServingError, match=r"answered 400: .*pinned"):
+        ask(endpoint, "Hi?", "Answer briefly.")
+    assert server.asked["messages"] == [{"role": "user", "content": "Answer briefly.\nHi?"}]
+    with pytest.raises(TransientError, match="fake does not answer"):
+        ask(endpoint_at("http://127.0.0.1:9/v1"), "Hi?")

@@ -1,0 +1,103 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from flows.errors import ServingError
+from flows.serving import records
+from flows.serving.runtimes import process
+from flows.serving.state import State
+from flows.serving.stop import end_leftovers, stop_endpoint
+from tests.serving.test_probe import endpoint_at
+from tests.serving.test_process import run
+
+
+@pytest.fixture
+def sleeper(tmp_path):
+    """An endpoint with a process of its own that serves nothing."""
+    record = run("import time; time.sleep(600)", tmp_path / "log")
+    yield endpoint_at("http://127.0.0.1:9/v1").model_copy(update={"process": record, "port": 9})
+    if process.alive(record):
+        os.kill(record.pid, signal.SIGKILL)
+
+
+def test_a_record_is_read_back_as_written_and_nothing_lies_beside_it(tmp_path):
+    endpoint = endpoint_at("http://127.0.0.1:9/v1")
+    records.save(tmp_path / "endpoints", endpoint)
+    records.save(tmp_path / "endpoints", endpoint)
+    assert records.load(tmp_path / "endpoints", "fake") == endpoint
+    assert os.listdir(tmp_path / "endpoints") == ["fake.json"]
+    held = json.loads((tmp_path / "endpoints" / "fake.json").read_text())
+    assert (held["name"], held["url"], held["state"]) == ("fake", "http://127.0.0.1:9/v1", "HEALTHY")
+    records.delete(tmp_path / "endpoints", "fake")
+    records.delete(tmp_path / "endpoints", "fake")
+    assert records.load(tmp_path / "endpoints", "fake") is None
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+    (tmp_path / "broken.json").write_text('{"name": "broken"}')
+    with pytest.raises(ServingError, match=r"broken\.json is no endpoint record \(url: Field required\)"):
+        records.list_endpoints(tmp_path)
+
+
+def test_no_folder_is_no_endpoints(tmp_path):
+    assert records.list_endpoints(tmp_path / "none") == []
+    assert stop_endpoint("nobody", tmp_path / "none") is None
+
+
+def test_a_record_that_says_healthy_is_not_believed(tmp_path, sleeper):
+    records.save(tmp_path, sleeper)
+    assert [e.state for e in records.list_endpoints(tmp_path)] == [State.UNHEALTHY]
+    os.kill(sleeper.process.pid, signal.SIGKILL)
+    while process.alive(sleeper.process):
+        pass
+    (shown,) = records.list_endpoints(tmp_path)
+    assert shown.state is State.FAILED
+    assert f"Process {sleeper.process.pid} has ended" in shown.why
+
+
+def test_stopping_says_what_was_ended_and_twice_is_no_error(tmp_path, sleeper):
+    records.save(tmp_path, sleeper)
+    stopped = stop_endpoint("fake", tmp_path)
+    assert stopped is not None
+    assert (stopped.state, stopped.why) == (State.STOPPED, f"Ended process {sleeper.process.pid}.")
+    assert stop_endpoint("fake", tmp_path) == stopped
+    assert records.list_endpoints(tmp_path) == [stopped]
+    assert not process.alive(sleeper.process)
+
+
+def test_an_endpoint_being_started_is_starting_only_while_its_starter_lives(tmp_path, sleeper):
+    name = "fake" + records.NEXT
+    records.save(tmp_path, sleeper.model_copy(update={"name": name, "state": State.STARTING}))
+    # Another process: locks of one's own do not show what a killed starter leaves.
+    code = (
+        "import sys, time; from pathlib import Path; from flows.serving import records\n"
+        f"with records.starting(Path({str(tmp_path)!r}), 'fake'): print('held', flush=True); time.sleep(600)"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    assert starter.stdout.readline() == "held\n"
+    assert [e.state for e in records.list_endpoints(tmp_path)] == [State.STARTING]
+
+    starter.kill()
+    starter.wait()
+    starter.stdout.close()
+    assert [e.state for e in records.list_endpoints(tmp_path)] == [State.UNVERIFIED]
+
+    cleared = stop_endpoint("fake", tmp_path)
+    assert cleared is not None
+    assert cleared.why == f"Ended process {sleeper.process.pid}."
+    assert records.list_endpoints(tmp_path) == []
+    assert not process.alive(sleeper.process)
+
+
+@pytest.mark.parametrize("left", [records.NEXT, records.PREVIOUS])
+def test_a_start_killed_between_two_writes_does_not_cost_the_serving_process(tmp_path, sleeper, left):
+    records.save(tmp_path, sleeper)
+    records.save(tmp_path, sleeper.model_copy(update={"name": "fake" + left}))
+    end_leftovers("fake", tmp_path, serving=sleeper)
+    assert records.names(tmp_path) == ["fake"]
+    assert process.alive(sleeper.process)

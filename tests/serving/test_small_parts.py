@@ -1,0 +1,90 @@
+import shlex
+
+import pytest
+from pydantic import ValidationError
+
+from flows.serving.ask import curl_line
+from flows.serving.causes import Cause, StartError, classify, last_lines
+from flows.serving.config import ServeConfig
+from flows.serving.registry import RUNTIMES, VARIANTS
+from flows.serving.state import State
+from flows.serving.variants import transformers_serve
+from tests.serving.test_probe import endpoint_at
+
+
+@pytest.mark.parametrize("name", ["", "Domain", "a b", "-a", "a-", "a.next", "../a", "a" * 64])
+def test_a_name_that_is_no_endpoint_name_is_refused(name):
+    with pytest.raises(ValidationError, match="name"):
+        ServeConfig(name=name)
+    assert ServeConfig(name="trade-terms-2").name == "trade-terms-2"
+
+
+def test_every_field_has_a_title_and_a_description():
+    for name, field in ServeConfig.model_fields.items():
+        assert field.title, name
+        assert field.description, name
+        assert field.description.endswith("."), name
+
+
+def test_every_variant_of_the_form_can_be_started():
+    assert ServeConfig.model_json_schema()["properties"]["variant"].get("enum", ["transformers"]) == list(VARIANTS)
+    assert list(RUNTIMES) == ["process"]
+
+
+def test_states_are_what_records_hold_and_have_words():
+    expected = ["PENDING", "STARTING", "HEALTHY", "DEGRADED", "UNHEALTHY", "FAILED", "STOPPED", "UNVERIFIED"]
+    assert [state.value for state in State] == expected
+    assert all(state.words.endswith(".") for state in State)
+    assert State("HEALTHY") is State.HEALTHY
+
+
+def test_settings_differ_with_threads_and_port_and_model(tmp_path):
+    def digest(model_dir=tmp_path, **changes):
+        config = ServeConfig(**changes)
+        return transformers_serve.launch(config, model_dir, config.port).digest()
+
+    assert digest() == digest(startup_budget_s=5, name="other")
+    assert len({digest(), digest(threads=2), digest(port=8000), digest(model_dir=tmp_path / "b")}) == 4
+
+
+# The lines are what transformers 5.24 and the kernel really print.
+@pytest.mark.parametrize(
+    ("line", "code", "cause"),
+    [
+        (
+            "ERROR: [Errno 98] error while attempting to bind on address ('127.0.0.1', 8124): address already in use",
+            1,
+            Cause.PORT_IN_USE,
+        ),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", 1, Cause.OUT_OF_MEMORY),
+        ("RuntimeError: [enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried "
+         "to allocate 8 bytes. Error code 12 (Cannot allocate memory)", 1, Cause.OUT_OF_MEMORY),
+        ("Loading weights:  40%", -9, Cause.OUT_OF_MEMORY),
+        ("OSError: Error no file named model.safetensors, or pytorch_model.bin, found in directory /m.", 1,
+         Cause.UNKNOWN_MODEL),
+        ("ValueError: The checkpoint you are trying to load has model type `blah` but Transformers does not recognize "
+         "this architecture.", 1, Cause.UNKNOWN_MODEL),
+        ("ValueError: Unrecognized processing class in /m. Can't instantiate a processor, a tokenizer", 1,
+         Cause.UNKNOWN_MODEL),
+        ("OSError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': '/m'.", 1, Cause.MISSING_PATH),
+        ("ZeroDivisionError: division by zero", 1, Cause.OTHER),
+    ],
+)  # fmt: skip
+def test_causes_are_told_from_the_log(line, code, cause):
+    assert classify(["Traceback (most recent call last):", line, ""], code) is cause
+
+
+def test_the_last_lines_of_a_log_hold_a_progress_bar_once(tmp_path):
+    log = tmp_path / "log"
+    log.write_bytes(b"".join(b"%d\n" % n for n in range(100)) + b"load:  0%\rload: 50%\rload: 100%\nd\xffne\n")
+    lines = last_lines(log)
+    assert len(lines) == 50
+    assert lines[-3:] == ["99", "load: 100%", "d�ne"]
+    assert last_lines(tmp_path / "none") == []
+    assert str(StartError("It ended.", Cause.OTHER, lines[-1:])).endswith("Last 1 lines of the log:\n  | d�ne")
+
+
+def test_a_curl_line_survives_quotes():
+    line = curl_line(endpoint_at("http://127.0.0.1:9/v1"), 'What\'s an "air waybill"; $HOME?')
+    assert r"$HOME" in shlex.split(line)[-1]
+    assert shlex.split(line)[:3] == ["curl", "-s", "http://127.0.0.1:9/v1/chat/completions"]
