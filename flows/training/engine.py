@@ -111,6 +111,7 @@ def fitting(examples: Examples, tokenizer: Any, max_length: int) -> tuple[Exampl
 
 def build_trainer(section: TrainingSection, base: Path, tokenizer: Any, examples: Examples, checkpoints: Path) -> Any:
     """TRL's trainer for this section; nothing has been trained yet."""
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
@@ -147,6 +148,7 @@ def build_trainer(section: TrainingSection, base: Path, tokenizer: Any, examples
         data_seed=section.seed,
         report_to=section.report_to,
         disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
     )
     return SFTTrainer(
         model=load_for_training(base, section),
@@ -158,16 +160,12 @@ def build_trainer(section: TrainingSection, base: Path, tokenizer: Any, examples
 
 
 def count_tokens(dataset: Any) -> tuple[int, int]:
-    """(tokens, tokens with a loss) of one pass over a tokenized, perhaps packed data set."""
+    """(tokens, tokens with a loss) of one pass over a tokenized, perhaps packed data set; without labels all have one."""
     tokens = supervised = 0
     for example in dataset:
         tokens += len(example["input_ids"])
-        mask = example.get("completion_mask")
-        labels = example.get("labels")
-        if labels is not None:
-            supervised += sum(label != -100 for label in labels)
-        else:
-            supervised += sum(mask) if mask is not None else len(example["input_ids"])
+        labels = example.get("labels", example["input_ids"])
+        supervised += sum(label != -100 for label in labels)
     return tokens, supervised
 
 

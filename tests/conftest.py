@@ -1,0 +1,15 @@
+import os
+
+import pytest
+
+# No test may reach for a network, and threads on shared cores only stand in each other's way.
+os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory):
+    """Folders of the tiny random models, by family."""
+    from flows.base_models.resolve import BaseModelConfig, resolve
+
+    folder = tmp_path_factory.mktemp("models")
+    return {name: resolve(BaseModelConfig(name=f"tiny:{name}"), folder).path for name in ("gemma-2", "llama-3")}
