@@ -83,7 +83,11 @@ def _train(
             "attention": trainer.model.config._attn_implementation or attention(section),
         },
     }
-    (workdir / "output" / "training.json").write_text(json.dumps(figures, indent=1))
+    # Without times, so that the same weights are the same artifact.
+    lasting = {
+        name: figures[name] for name in figures if name not in ("seconds", "tokens_per_second", "resumed_from_step")
+    }
+    (workdir / "output" / "training.json").write_text(json.dumps(lasting, indent=1))
     return figures
 
 
@@ -160,7 +164,7 @@ def build_trainer(section: TrainingSection, base: Path, tokenizer: Any, examples
 
 
 def count_tokens(dataset: Any) -> tuple[int, int]:
-    """(tokens, tokens with a loss) of one pass over a tokenized, perhaps packed data set; without labels all have one."""
+    """(tokens, tokens with a loss) of one pass over a tokenized data set; without labels all have one."""
     tokens = supervised = 0
     for example in dataset:
         tokens += len(example["input_ids"])

@@ -1,0 +1,83 @@
+"""A real Prefect server and worker for all end-to-end tests, in a folder of their own."""
+
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.local import Local
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+SMALL = {
+    "model": {"name": "tiny:llama-3"},
+    "split": {"reworded": 1.0, "dev": 0.2, "studied": 0.15, "unseen": 0.15},
+    "pretrain": {"enabled": False},
+    "finetune": {"epochs": 1, "learning_rate": 0.001, "max_length": 256, "lora": {"r": 4, "alpha": 8}, "threads": 1},
+    "evaluation": {"embedder": "hashed:char-ngrams", "max_new_tokens": 8, "limit": 8, "threads": 1},
+    "serve": {"enabled": False},
+}
+
+
+class Prefect:
+    """A local Prefect with the shipped deployments, and a way to run them."""
+
+    def __init__(self, local, port):
+        self.local = local
+        self.port = port
+        self.api = f"http://127.0.0.1:{port}/api"
+
+    def start(self, deployment="demo-korean", **parameters):
+        """Start a run of a deployment; nothing is awaited."""
+        found = httpx.get(f"{self.api}/deployments/name/domain-adaptation/{deployment}", timeout=30).json()
+        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        made = httpx.post(f"{self.api}/deployments/{found['id']}/create_flow_run", json=body, timeout=30)
+        assert made.is_success, made.text
+        return made.json()["id"]
+
+    def state(self, run_id):
+        return httpx.get(f"{self.api}/flow_runs/{run_id}", timeout=30).json()["state"]
+
+    def wait(self, run_id, seconds=240):
+        deadline = time.monotonic() + seconds
+        while (state := self.state(run_id))["type"] not in FINAL:
+            assert time.monotonic() < deadline, (state, self.log(run_id)[-3000:])
+            time.sleep(0.5)
+        return state
+
+    def run(self, deployment="demo-korean", **parameters):
+        run_id = self.start(deployment, **parameters)
+        return run_id, self.wait(run_id)
+
+    def log(self, run_id):
+        """The run's log as its page shows it; what was logged last arrives a moment later."""
+        time.sleep(2)
+        body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+        return "\n".join(
+            line["message"] for line in httpx.post(f"{self.api}/logs/filter", json=body, timeout=30).json()
+        )
+
+    def artifacts(self, run_id):
+        body = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
+        found = httpx.post(f"{self.api}/artifacts/filter", json=body, timeout=30).json()
+        return {artifact["key"]: artifact for artifact in found}
+
+    def folder(self, run_id) -> Path:
+        return self.local.store / "runs" / run_id
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory):
+    local = Local(tmp_path_factory.mktemp("local"))
+    try:
+        found = local.up()
+        local.apply(found.port)
+        yield Prefect(local, found.port)
+    finally:
+        local.down()
+
+
+@pytest.fixture
+def glossary(tmp_path):
+    """Sources that no other test has, so that nothing comes from the store."""
+    return {"terms": [{"path": "sample:trade_en/terms", "limit": 60}], "domain": tmp_path.name}

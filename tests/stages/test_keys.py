@@ -1,0 +1,64 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.corpus.ladder import SplitConfig
+from flows.corpus.prepare import PrepareConfig
+from flows.corpus.sources.registry import Sources
+from flows.evaluation.config import EvaluateStageConfig, EvaluationConfig, JudgeEndpoint
+from flows.stages.keys import cache_key, dependencies, what_changed
+from flows.stages.registry import PACKAGE, STAGES
+from flows.training.config import FinetuneConfig
+
+
+def key(stage, config, **inputs):
+    return cache_key(STAGES[stage], dependencies(STAGES[stage], config, inputs))
+
+
+def prepare(path, **split):
+    return PrepareConfig(sources=Sources(tables=[{"path": path}]), split=SplitConfig(**split))
+
+
+def test_paths_do_not_count_but_content_and_settings_do():
+    assert key("prepare", prepare("/a.csv"), file_0="x") == key("prepare", prepare("/b.csv"), file_0="x")
+    assert key("prepare", prepare("/a.csv"), file_0="x") != key("prepare", prepare("/a.csv"), file_0="y")
+    assert key("prepare", prepare("/a.csv"), file_0="x") != key("prepare", prepare("/a.csv", unseen=0.2), file_0="x")
+
+
+@pytest.mark.parametrize("field", ["threads", "log_steps", "checkpoint_steps"])
+def test_what_cannot_change_the_weights_does_not_count(field):
+    assert key("finetune", FinetuneConfig(**{field: 7}), model="m") == key("finetune", FinetuneConfig(), model="m")
+
+
+@given(st.floats(1e-6, 1e-2), st.floats(1e-6, 1e-2))
+def test_two_learning_rates_are_two_keys(one, other):
+    same = key("finetune", FinetuneConfig(learning_rate=one)) == key("finetune", FinetuneConfig(learning_rate=other))
+    assert same == (one == other)
+
+
+def test_another_judge_touches_evaluation_only():
+    def with_judge(model):
+        judge = JudgeEndpoint(base_url="http://j/v1", model=model, api_key_env="KEY")
+        return EvaluateStageConfig(evaluation=EvaluationConfig(), judge=judge)
+
+    assert key("evaluate", with_judge("a"), trained="t") != key("evaluate", with_judge("b"), trained="t")
+    depends = dependencies(STAGES["evaluate"], with_judge("a"), {})
+    assert "KEY" not in str(depends)
+
+
+def test_what_changed_is_said_in_words():
+    before = dependencies(STAGES["finetune"], FinetuneConfig(), {"dataset": "a", "model": "m"})
+    after = dependencies(STAGES["finetune"], FinetuneConfig(learning_rate=1e-4), {"dataset": "b", "model": "m"})
+    assert what_changed(before, after) == "learning_rate 0.0002 -> 0.0001; another dataset"
+    assert what_changed(None, after) == "first run"
+    assert what_changed(after, after) == "nothing changed"
+    assert what_changed({**after, "code": "other"}, after) == "the stage's code changed"
+
+
+def test_every_stage_names_code_and_a_function_that_are_there():
+    import importlib
+
+    for stage in STAGES.values():
+        module, _, name = stage.function.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
+        assert all((PACKAGE / part).exists() for part in stage.code)

@@ -1,0 +1,84 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.store.artifacts import is_whole, manifest, publish
+from flows.store.files import write_atomically
+from flows.store.layout import Store
+from flows.store.locks import locked
+
+
+def output(tmp_path, text="weights"):
+    folder = tmp_path / "work" / "output"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a.txt").write_text(text)
+    return folder
+
+
+def test_the_same_content_is_one_artifact(tmp_path):
+    store = Store(str(tmp_path / "store"))
+    first = publish(store, "model", output(tmp_path), {"stage": "finetune"})
+    second = publish(store, "model", output(tmp_path), {"stage": "another"})
+    assert first == second
+    assert manifest(first)["made_from"] == {"stage": "finetune"}
+    assert is_whole(first)
+    assert publish(store, "model", output(tmp_path, "others"), {}) != first
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "manifest"])
+def test_a_damaged_artifact_is_not_whole_and_is_replaced(tmp_path, damage):
+    store = Store(str(tmp_path / "store"))
+    artifact = publish(store, "model", output(tmp_path), {})
+    file = Path(artifact.path) / "sub" / "a.txt"
+    if damage == "cut":
+        file.write_text("w")
+    elif damage == "gone":
+        file.unlink()
+    else:
+        (Path(artifact.path) / "manifest.json").write_text("{")
+    assert not is_whole(artifact)
+    assert publish(store, "model", output(tmp_path), {}) == artifact
+    assert is_whole(artifact)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    file = tmp_path / "a.txt"
+    write_atomically(file, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(file, "\ud800")
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_lock_of_a_killed_holder_is_free(tmp_path):
+    code = f"""
+from pathlib import Path
+from flows.store.locks import locked
+import os, signal
+with locked(Path({str(tmp_path / "lock")!r}), lambda: None):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    with locked(tmp_path / "lock", lambda: pytest.fail("somebody holds the lock")):
+        pass
+
+
+def test_a_waiter_is_told_once_and_then_gets_the_lock(tmp_path):
+    code = f"""
+from pathlib import Path
+from flows.store.locks import locked
+import time
+with locked(Path({str(tmp_path / "lock")!r}), lambda: None):
+    print("held", flush=True)
+    time.sleep(1)
+"""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    told = []
+    with locked(tmp_path / "lock", lambda: told.append(1), poll_s=0.1):
+        assert told == [1]
+    holder.wait()
