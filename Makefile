@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop test lint clean
+.PHONY: help demo stop test bench lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ stop: $(VENV)/installed  ## end server, worker and endpoints of the demo
 
 test: lint  ## set everything up and pass every test
 	$(BIN)/pytest
+
+bench: $(VENV)/installed  ## measure side by side; one alone with only=NAME
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks $(if $(only),--only $(only))
 
 lint: $(VENV)/installed  ## ruff, mypy and the import rules
 	$(BIN)/ruff format --check .
