@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class FinetuneError(Exception):
     """Base of all errors this project raises on purpose; its text is shown to the user without a traceback."""
@@ -35,6 +37,15 @@ class ServingError(FinetuneError):
 
 class OutOfDiskError(FinetuneError):
     """The disk is full. Nothing half-written is left; free space and run again, the work goes on from there."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, of whatever library, means that the disk is full."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # safetensors and torch.save lose the errno; torch only says that a write failed.
+    words = ("No space left on device", "StorageFull", "PytorchStreamWriter failed writing")
+    return any(word in str(error) for word in words)
 
 
 class TransientError(FinetuneError):

@@ -17,7 +17,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from flows.errors import FinetuneError, OutOfDiskError
+from flows.errors import FinetuneError, OutOfDiskError, is_disk_full
 from flows.progress import Progress
 from flows.store.files import write_json
 
@@ -80,7 +80,7 @@ def _unexpected(error: Exception) -> dict[str, Any]:
     """An error that is none of ours: the traceback goes to the log, the message says what it most likely is."""
     traceback.print_exc()
     first = str(error).splitlines()[0] if str(error) else ""
-    if getattr(error, "errno", None) == 28 or "No space left on device" in str(error):
+    if is_disk_full(error):
         return {
             "message": str(OutOfDiskError(f"The disk is full: {first}. Free space and run again.")),
             "retryable": False,

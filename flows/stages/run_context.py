@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import time
@@ -75,7 +76,9 @@ class RunContext:
         path = self.store.run(self.run_id) / "progress.json"
 
         def report(done: float, total: float, note: str = "", /, **figures: float) -> None:
-            write_json(path, {"stage": stage, "done": done, "total": total, "note": note, "figures": figures})
+            # Nice to have: a full disk must not end a stage from here.
+            with contextlib.suppress(OSError):
+                write_json(path, {"stage": stage, "done": done, "total": total, "note": note, "figures": figures})
 
         return report
 

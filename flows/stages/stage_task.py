@@ -15,7 +15,7 @@ from prefect.states import Failed, State
 from prefect.tasks import Task
 from pydantic import BaseModel
 
-from flows.errors import FinetuneError
+from flows.errors import FinetuneError, is_disk_full
 from flows.stages.keys import cache_key, dependencies, what_changed
 from flows.stages.registry import STAGES, Stage
 from flows.stages.run_child import run_child
@@ -146,6 +146,12 @@ def _work(run: RunContext, call: StageCall) -> Any:
         # Returned, not raised: the run shows the words alone, without a traceback of ours.
         run.logger.error("%s failed: %s", call.name, error)
         return Failed(message=str(error), data={"retryable": error.retryable})
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        words = f"The disk of the store {run.store.root} is full. Free some space and run again."
+        run.logger.error("%s failed: %s", call.name, words)
+        return Failed(message=words, data={"retryable": False})
 
 
 def _work_once(run: RunContext, call: StageCall) -> dict[str, Any]:

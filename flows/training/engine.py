@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.errors import DataError, OutOfDiskError
+from flows.errors import DataError, OutOfDiskError, is_disk_full
 from flows.progress import Progress
 from flows.training.chat import stop_ids
 from flows.training.checkpoints import newest_whole
@@ -36,7 +36,8 @@ def train(
     try:
         return _train(section, base, examples, workdir, progress)
     except Exception as error:
-        if "No space left on device" in str(error) or getattr(error, "errno", None) == 28:
+        if is_disk_full(error):
+            newest_whole(workdir / "checkpoints")  # removes the torn one, which gives back some space
             raise OutOfDiskError(
                 f"The disk of {workdir} is full. Free some space and run again: training goes on from the newest whole "
                 f"checkpoint."
