@@ -69,7 +69,8 @@ def domain_adaptation(
         where = f"{error.stage}: " if isinstance(error, StageError) else ""
         create_markdown_artifact(f"# Failed\n\n{where}{error}", key="failure", description=f"{where}{error}"[:200])
         return Failed(message=f"{where}{error}")
-    return Completed(message=verdict_line(report))
+    reasons = "" if report.gate.passed else f" Nothing is served. {'; '.join(report.gate.reasons)}."
+    return Completed(message=verdict_line(report) + reasons)
 
 
 def adapt_and_measure(

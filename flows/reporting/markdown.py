@@ -28,13 +28,8 @@ def summary_markdown(report: RunReport, semscore_png: Path | None) -> str:
 
 
 def verdict_line(report: RunReport) -> str:
-    """The run in one sentence: the gate's verdict, its reasons where it did not pass, and the headline figure."""
-    reasons = (
-        ""
-        if report.gate.passed or not report.gate.reasons
-        else f" ({'; '.join(r.rstrip('.') for r in report.gate.reasons)})"
-    )
-    return f"{words.gate_words(report)}{reasons}: {words.headline(report.metrics.semscore.reworded)}."
+    """The run in one sentence: the gate's verdict and the headline figure; the reasons stand beside it."""
+    return f"{words.gate_words(report)}: {words.headline(report.metrics.semscore.reworded)}."
 
 
 def plain(text: str | None) -> str:
