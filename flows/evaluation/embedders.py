@@ -27,11 +27,11 @@ def embed(name: str, texts: list[str]) -> Vectors:
     Raises:
         EvaluationError: there is no such embedder here; says what to do.
     """
-    if name == "hashed:char-ngrams":
-        return np.stack([_hashed(text) for text in texts])
-    path = _packaged(name.removeprefix("packaged:")) if name.startswith("packaged:") else name
-    model = _load(name, path)
-    return np.asarray(model.encode(texts, normalize_embeddings=True, show_progress_bar=False), dtype=np.float64)
+    check(name)
+    # Each text once: in another batch it would come out different in the last digits, and no change would be a change.
+    distinct = list(dict.fromkeys(texts))
+    vectors = dict(zip(distinct, _embed(name, distinct), strict=True))
+    return np.stack([vectors[text] for text in texts])
 
 
 def check(name: str) -> None:
@@ -44,6 +44,17 @@ def check(name: str) -> None:
         _packaged(name.removeprefix("packaged:"))
     elif name.startswith("hashed:") and name != "hashed:char-ngrams":
         raise EvaluationError(f"evaluation.embedder: no '{name}'. There is hashed:char-ngrams.")
+    elif name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
+        raise EvaluationError(f"evaluation.embedder: there is no folder {name}. Correct the path.")
+
+
+def _embed(name: str, texts: list[str]) -> Vectors:
+    if name == "hashed:char-ngrams":
+        return np.stack([_hashed(text) for text in texts])
+    packaged = name.startswith("packaged:")
+    path = _packaged(name.removeprefix("packaged:")) if packaged else str(Path(name).expanduser())
+    model = _load(name, path)
+    return np.asarray(model.encode(texts, normalize_embeddings=True, show_progress_bar=False), dtype=np.float64)
 
 
 def _load(name: str, path: str) -> Any:
@@ -53,9 +64,13 @@ def _load(name: str, path: str) -> Any:
         return SentenceTransformer(path, device=None)
     except (OSError, ValueError) as error:
         raise EvaluationError(
-            f"evaluation.embedder: '{name}' cannot be loaded: {str(error).splitlines()[0]}. Without network take "
+            f"evaluation.embedder: '{name}' cannot be loaded: {_first_line(error)}. Without network take "
             f"packaged:all-MiniLM-L6-v2, hashed:char-ngrams or a folder."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _packaged(name: str) -> str:
