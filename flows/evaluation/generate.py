@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,10 @@ def generate(
 def _read(kept: Path) -> list[Reply]:
     if not kept.exists():
         return []
-    lines = kept.read_text("utf-8").split("\n")
-    whole = lines[:-1]  # the last part is empty, or torn by a kill
-    if lines[-1]:
-        kept.write_text("".join(f"{line}\n" for line in whole), "utf-8")
-    return [Reply.model_validate(json.loads(line)) for line in whole]
+    content = kept.read_bytes()  # a kill can tear a line within a letter
+    whole = content[: content.rfind(b"\n") + 1]
+    os.truncate(kept, len(whole))
+    return [Reply.model_validate_json(line) for line in whole.split(b"\n")[:-1]]
 
 
 def _answerer(config: EvaluationConfig, path: Path) -> Callable[[list[Row]], list[Reply]]:
