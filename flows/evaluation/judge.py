@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import yaml
-from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AuthenticationError, OpenAI
-from pydantic import BaseModel, Field, ValidationError
+from openai import APIConnectionError, APIError, APIStatusError, AuthenticationError, OpenAI
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from flows.corpus.question_templates import fill
 from flows.corpus.row import Row
@@ -25,6 +25,8 @@ from flows.evaluation.config import JudgeEndpoint
 PARALLEL = 8
 ATTEMPTS = 2  # asked again once when the verdict cannot be read
 TIMEOUT_S = 120.0
+NO_KEY = "none"  # for servers that ask for none; the client insists on one
+PASSING = (408, 409, 429)  # refusals that time mends, besides 5xx
 
 
 class Verdict(BaseModel):
@@ -32,6 +34,13 @@ class Verdict(BaseModel):
 
     reason: str
     score: Literal[1, 2, 3, 4, 5] = Field(description="1 to 5 by the rubric")
+
+    @field_validator("score", mode="before")
+    @classmethod
+    def _true_is_not_one(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("a score is a number")
+        return value
 
 
 SCHEMA = {
@@ -66,7 +75,7 @@ def judge(
 def make_client(endpoint: JudgeEndpoint, key: str = "") -> OpenAI:
     """A client that retries what may pass by itself: lost connections, 408, 409, 429, 5xx."""
     key = key or (os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "")
-    return OpenAI(base_url=endpoint.base_url, api_key=key or "none", max_retries=4, timeout=TIMEOUT_S)
+    return OpenAI(base_url=endpoint.base_url, api_key=key or NO_KEY, max_retries=4, timeout=TIMEOUT_S)
 
 
 def check(endpoint: JudgeEndpoint, key: str = "") -> None:
@@ -79,10 +88,13 @@ def check(endpoint: JudgeEndpoint, key: str = "") -> None:
     try:
         models = [model.id for model in client.models.list()]
     except APIError as error:
+        fails = "refuses us" if isinstance(error, APIStatusError) else "does not answer"
         raise EvaluationError(
-            f"evaluation.judge: the judge at {endpoint.base_url} does not answer ({_short(error)}). Start it, "
+            f"evaluation.judge: the judge at {endpoint.base_url} {fails} ({_why(error, client)}). Start it, "
             f"correct the OpenAI Endpoint block, or leave evaluation.judge empty for the stand-in."
         ) from error
+    except (AttributeError, ValueError) as error:
+        raise _other_protocol(endpoint) from error
     if models and endpoint.model not in models:
         raise EvaluationError(
             f"evaluation.judge: {endpoint.base_url} has no model '{endpoint.model}'. It has: {', '.join(models[:10])}."
@@ -100,24 +112,44 @@ def read_verdict(text: str | None) -> Verdict | None:
 def _verdict(client: OpenAI, endpoint: JudgeEndpoint, prompt: dict[str, str], row: Row, reply: str) -> Verdict | None:
     user = fill(prompt["user"], rubric=prompt["rubric"], question=row.question, target=row.answer, reply=reply)
     messages: Any = [{"role": "system", "content": prompt["system"]}, {"role": "user", "content": user}]
-    form: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True}}
     for _ in range(ATTEMPTS):
-        try:
-            made = client.chat.completions.create(
-                model=endpoint.model, messages=messages, temperature=0, max_tokens=400, response_format=form
-            )
-        except (APIConnectionError, APITimeoutError) as error:
-            raise TransientError(f"The judge at {endpoint.base_url} stopped answering: {_short(error)}") from error
-        except APIStatusError as error:
-            if error.status_code >= 500 or error.status_code == 429:
-                raise TransientError(f"The judge at {endpoint.base_url} is overloaded: {_short(error)}") from error
-            why = "the API key is refused" if isinstance(error, AuthenticationError) else _short(error)
-            raise EvaluationError(f"evaluation.judge: {endpoint.base_url} refuses our request: {why}") from error
-        verdict = read_verdict(made.choices[0].message.content if made.choices else None)
+        verdict = read_verdict(_ask(client, endpoint, messages))
         if verdict is not None:
             return verdict
     return None
 
 
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+def _ask(client: OpenAI, endpoint: JudgeEndpoint, messages: Any) -> str | None:
+    form: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True}}
+    try:
+        made = client.chat.completions.create(
+            model=endpoint.model, messages=messages, temperature=0, max_tokens=400, response_format=form
+        )
+        return made.choices[0].message.content if made.choices else None
+    except APIConnectionError as error:
+        raise TransientError(f"The judge at {endpoint.base_url} stopped answering: {_why(error, client)}") from error
+    except APIStatusError as error:
+        if error.status_code >= 500 or error.status_code in PASSING:
+            raise TransientError(f"The judge at {endpoint.base_url} is overloaded: {_why(error, client)}") from error
+        raise EvaluationError(
+            f"evaluation.judge: {endpoint.base_url} refuses to judge with the model '{endpoint.model}': "
+            f"{_why(error, client)}. Correct the OpenAI Endpoint block."
+        ) from error
+    except (AttributeError, ValueError) as error:
+        raise _other_protocol(endpoint) from error
+
+
+def _other_protocol(endpoint: JudgeEndpoint) -> EvaluationError:
+    """For an answer that is no JSON object, such as a web page: the client itself stumbles over it."""
+    return EvaluationError(
+        f"evaluation.judge: {endpoint.base_url} answers, but not as an OpenAI-compatible API. Correct the URL of the "
+        f"OpenAI Endpoint block; most end in /v1."
+    )
+
+
+def _why(error: Exception, client: OpenAI) -> str:
+    """The error in one line, without the API key, which some servers repeat."""
+    if isinstance(error, AuthenticationError):
+        return "the API key is refused"
+    text = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return text.replace(client.api_key, "(key)")[:200] if client.api_key != NO_KEY else text[:200]
