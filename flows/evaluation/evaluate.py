@@ -35,6 +35,8 @@ def run(config: EvaluateStageConfig, inputs: Mapping[str, Path], workdir: Path, 
     """
     settings = config.evaluation
     rows = held_out(inputs["dataset"], settings)
+    output = workdir / "output"
+    output.mkdir(parents=True, exist_ok=True)
     replies = {
         name: generate(
             settings,
@@ -65,8 +67,6 @@ def run(config: EvaluateStageConfig, inputs: Mapping[str, Path], workdir: Path, 
         generation=_generation(settings, base, trained),
         examples=choose_examples(rows, base, trained, scored),
     )
-    output = workdir / "output"
-    output.mkdir(parents=True, exist_ok=True)
     (output / "evaluation.json").write_text(evaluation.model_dump_json(indent=1), encoding="utf-8")
     _write_predictions(output / "predictions.parquet", rows, base, trained, scored, base_truth, trained_truth, reasons)
     progress(1, 1, "scored")
@@ -127,7 +127,7 @@ def choose_examples(rows: list[Row], base: list[Reply], trained: list[Reply], sc
     """Five rows from the most worsened to the most improved: at fixed quantiles of the change, so none is picked."""
     at = [number for number, row in enumerate(rows) if row.rung == "reworded"] or list(range(len(rows)))
     at.sort(key=lambda number: float(scored.trained[number] - scored.base[number]))
-    chosen = dict.fromkeys(at[round(quantile * (len(at) - 1))] for quantile in EXAMPLE_QUANTILES)
+    chosen = dict.fromkeys(at[int(quantile * len(at))] for quantile in EXAMPLE_QUANTILES)  # five from five rows on
     return [
         Example(
             id=rows[number].id,

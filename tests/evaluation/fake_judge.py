@@ -60,7 +60,7 @@ class FakeJudge:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fake.keys.add(self.headers["Authorization"])
                 answer = fake.answer(self.path, body)
