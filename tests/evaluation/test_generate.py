@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -34,17 +35,19 @@ def answer(tmp_path):
 
 
 @pytest.fixture
-def prompts(monkeypatch):
-    """The prompts that the model is really given, without padding; the model answers all the same."""
-    seen = []
+def watched(monkeypatch):
+    """The prompts that the model is really given, without padding, and how many tokens it made of each batch."""
+    seen = SimpleNamespace(prompts=[], made=[])
     real = GenerationMixin.generate
 
-    def watched(self, *args, **batch):
+    def generate_and_note(self, *args, **batch):
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
-            seen.append(ids[mask.bool()].tolist())
-        return real(self, *args, **batch)
+            seen.prompts.append(ids[mask.bool()].tolist())
+        produced = real(self, *args, **batch)
+        seen.made.append(produced.shape[1] - batch["input_ids"].shape[1])
+        return produced
 
-    monkeypatch.setattr(GenerationMixin, "generate", watched)
+    monkeypatch.setattr(GenerationMixin, "generate", generate_and_note)
     return seen
 
 
@@ -98,13 +101,13 @@ def test_a_padding_token_that_also_ends_a_turn_changes_nothing(model, rows, answ
     assert answer(tmp_path / "model", rows) == answer(model, rows)
 
 
-def test_the_prompt_is_the_chat_template_s_with_one_begin_of_text(model, rows, row, answer, prompts):
+def test_the_prompt_is_the_chat_template_s_with_one_begin_of_text(model, rows, row, answer, watched):
     rows = [*rows, row(10, question="선하증권은 무엇인가?", instruction="Answer in one sentence.")]
     answer(model, rows)
     tokenizer = load_tokenizer(model)
     expected = [expected_prompt(tokenizer, row) for row in rows]
-    assert sorted(prompts) == sorted(expected)
-    assert all(ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1 for ids in prompts)
+    assert sorted(watched.prompts) == sorted(expected)
+    assert all(ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1 for ids in watched.prompts)
     assert "Answer in one sentence.\n선하증권은 무엇인가?" in tokenizer.decode(expected[-1])
 
 
@@ -125,7 +128,7 @@ def test_the_model_s_own_generation_settings_do_not_count(model, rows, answer, t
     assert answer(tmp_path / "model", rows) == answer(model, rows)
 
 
-def test_a_reply_ends_at_the_end_of_turn_and_others_are_called_cut_off(model, rows, answer, tmp_path):
+def test_a_reply_ends_at_the_end_of_turn_and_others_are_called_cut_off(model, rows, answer, tmp_path, watched):
     """The head's rows of the end of turn and of a token of the first reply change places: there it ends by itself."""
     tokenizer, replies = greedy_tokens(model, rows)
     ends = next(token for token in replies[0][3:] if token not in tokenizer.added_tokens_decoder)
@@ -144,7 +147,9 @@ def test_a_reply_ends_at_the_end_of_turn_and_others_are_called_cut_off(model, ro
     others = [reply for reply, tokens in zip(found, replies, strict=True) if not {ends, end} & set(tokens)]
     assert len(others) >= 5
     assert all(reply.truncated and reply.tokens == LENGTH for reply in others)
+    watched.made.clear()
     assert answer(tmp_path / "model", rows, batch_size=1) == found
+    assert at + 1 in watched.made, "the model must stop there, not only its reply be cut"
     assert not answer(tmp_path / "model", rows, max_new_tokens=at + 1)[0].truncated
     assert answer(tmp_path / "model", rows, max_new_tokens=at)[0].truncated
 
@@ -153,10 +158,10 @@ TORN = Reply(id="r5", text="선하증권", tokens=1, truncated=False).model_dump
 
 
 @pytest.mark.parametrize("torn", [b"", TORN[:1], TORN[: TORN.index("권".encode()) + 1], TORN[:-1], TORN])
-def test_a_killed_run_goes_on_after_the_last_whole_line(talkers, rows, answer, prompts, tmp_path, torn):
+def test_a_killed_run_goes_on_after_the_last_whole_line(talkers, rows, answer, watched, tmp_path, torn):
     model, kept = talkers["llama-3"], tmp_path / "kept.jsonl"
     fresh = answer(model, rows)
-    prompts.clear()
+    watched.prompts.clear()
     before = [Reply(id=row.id, text=f"from before: {row.id} 답", tokens=1, truncated=False) for row in rows[:5]]
     kept.write_bytes("".join(f"{reply.model_dump_json()}\n" for reply in before).encode() + torn)
     counts = []
@@ -165,7 +170,7 @@ def test_a_killed_run_goes_on_after_the_last_whole_line(talkers, rows, answer, p
 
     assert found == before + fresh[5:]
     tokenizer = load_tokenizer(model)
-    assert sorted(prompts) == sorted(expected_prompt(tokenizer, row) for row in rows[5:])
+    assert sorted(watched.prompts) == sorted(expected_prompt(tokenizer, row) for row in rows[5:])
     assert counts == [5, 7, 9, 10]
     # The file is whole again: with it nothing is asked, not even a model is needed.
     assert answer(Path("/no/such/model"), rows, kept=kept) == found

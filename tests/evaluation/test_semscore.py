@@ -1,5 +1,8 @@
 """SemScore stands between its controls, on embedders that are really loaded."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -114,6 +117,19 @@ def test_a_hub_embedder_without_network_says_what_to_take(tmp_path):
         with pytest.raises(EvaluationError, match=r"^evaluation\.embedder: '.*hashed:char-ngrams") as refused:
             embedders.embed(name, ["a"])
         assert name in str(refused.value)
+
+
+def test_a_folder_with_a_model_is_an_embedder_and_its_vectors_get_unit_length(tmp_path):
+    """As many models come: without the packaged one's own last step, which does that."""
+    folder = tmp_path / "model"
+    shutil.copytree(embedders._packaged("all-MiniLM-L6-v2"), folder)
+    modules = json.loads((folder / "modules.json").read_text())
+    kept = [module for module in modules if not module["type"].endswith("Normalize")]
+    assert len(kept) == len(modules) - 1
+    (folder / "modules.json").write_text(json.dumps(kept))
+    embedders.check(str(folder))
+    assert embedders.embed(str(folder), TARGETS) == pytest.approx(embedders.embed(MINILM, TARGETS), abs=1e-6)
+    assert embedders.label(str(folder)) == str(folder)
 
 
 def test_good_embedders_pass_the_check(tmp_path):
