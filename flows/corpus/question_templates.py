@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,10 +77,8 @@ def load_templates(language: Language, domain: str = "", override: str = "") -> 
 
 
 def fill(template: str, **values: str) -> str:
-    """Replace `{name}` by its value; other braces stay, so that a definition may hold some."""
-    for name, value in values.items():
-        template = template.replace("{" + name + "}", value)
-    return template
+    """Replace each `{name}` by its value, once: braces in a value, or of other names, stay as they are."""
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
 
 
 def _read_override(path: Path) -> dict[str, Any]:

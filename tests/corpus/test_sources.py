@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.corpus.fact import term_key
-from flows.corpus.question_templates import load_templates
+from flows.corpus.question_templates import fill, load_templates
 from flows.corpus.row import read_rows
 from flows.corpus.sources import exams, tables, terms, transcripts
 from flows.corpus.sources.exams import ExamSource, repair_options, split_options
@@ -184,6 +184,10 @@ def test_templates_can_be_overridden_in_part(write, tmp_path):
     assert mine.terms.name == EN.terms.name
     with pytest.raises(DataError, match=r"mine2\.yaml: terms\.defintion: Extra inputs"):
         load_templates("en", "", write("mine2.yaml", "terms:\n  defintion: 1\n"))
+
+
+def test_braces_in_a_text_are_not_filled_in():
+    assert fill("{question} -> {answer} {other}", question="a {answer}", answer="b") == "a {answer} -> b {other}"
 
 
 @given(st.text(), st.text())
