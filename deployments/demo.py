@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
+from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deployments.local import CHECKOUT, Local
 from flows.errors import FinetuneError
-from flows.evaluation.results import Example
 from flows.reporting.contract import RunReport
-from flows.reporting.markdown import verdict_line
 from flows.serving import records
 from flows.serving.ask import ask, curl_line
 from flows.serving.state import State
@@ -41,17 +42,18 @@ def main() -> int:
     local.prefect(found.port, "deployment", "run", DEPLOYMENT, "--flow-run-name", name)
     run = _find(api, name)
     url = f"http://127.0.0.1:{found.port}/runs/flow-run/{run['id']}"
-    console.print(f"[bold]Run {name}[/]: {url}")
+    console.print(f"[bold]Run {name}[/]  {url}", soft_wrap=True)
     started = time.monotonic()
     run = _watch(api, run["id"], local, console)
-    console.print(f"{run['state']['name']} after {time.monotonic() - started:.0f} s: {run['state']['message'] or ''}")
+    words = f"{run['state']['name']} after {time.monotonic() - started:.0f} s: {run['state']['message'] or ''}"
+    console.print(escape(words), soft_wrap=True)
     report = report_of(local.store / "runs" / run["id"])
     if run["state"]["type"] != "COMPLETED" or report is None:
         console.print(f"The run did not complete; its log is at {url}")
         return 1
     _stages(report, console)
     code = _ask(report, local, console)
-    console.print(f"\n[bold]Run in the Prefect UI[/]  {url}")
+    console.print(f"\n[bold]Run in the Prefect UI[/]  {url}", soft_wrap=True)
     console.print(f"[bold]Report[/]                {local.store / 'runs' / run['id'] / 'report.html'}", soft_wrap=True)
     console.print("Server, worker and endpoint stay up; `make stop` ends them.")
     return code
@@ -89,43 +91,49 @@ def _stages(report: RunReport, console: Console) -> None:
     for stage in report.stages:
         source = f" from run {stage.from_run}" if stage.from_run else ""
         console.print(f"  {stage.name:<11}{stage.status:<8}{stage.seconds:6.1f} s{source}  {stage.why}", soft_wrap=True)
-    console.print(f"[bold]{verdict_line(report)}[/]")
 
 
-def best_example(report: RunReport) -> Example:
-    """Of the shown examples the one that the base got most wrong and the trained model better."""
-    return max(report.examples, key=lambda example: example.trained_score - example.base_score)
+class Question(BaseModel):
+    """One held-out question as it was asked, with what was right and what the base model said."""
+
+    asked: str
+    target: str
+    base_reply: str
+
+
+def best_question(run_folder: Path) -> Question:
+    """Of the questions about trained facts in other words, the one whose answer improved most."""
+    table = pd.read_parquet(run_folder / "predictions.parquet")
+    reworded = table[table["rung"] == "reworded"]
+    rows = reworded if len(reworded) else table
+    row = rows.iloc[int((rows["trained_semscore"] - rows["base_semscore"]).to_numpy().argmax())]
+    asked = "\n".join(part for part in (row["instruction"], row["question"]) if part)
+    return Question(asked=asked, target=row["target"], base_reply=row["base_reply"])
 
 
 def _ask(report: RunReport, local: Local, console: Console) -> int:
     if report.endpoint is None:
         console.print("The gate did not pass, so nothing is served:")
         for reason in report.gate.reasons:
-            console.print(f"  - {reason}")
+            console.print(f"  - {reason}", soft_wrap=True)
         return 0
     endpoint = records.load(local.store / "endpoints", report.endpoint.name)
     if endpoint is None or endpoint.state is not State.HEALTHY:
         console.print(f"The endpoint {report.endpoint.name} is not there any more.")
         return 1
-    example = best_example(report)
-    question = report_question(report, example, local.store)
-    answer = ask(endpoint, question)
-    console.print(f"\n[bold]Question[/]  {question.splitlines()[-1]}")
-    console.print(f"[bold]Right[/]     {example.target}")
-    console.print(f"[bold]Base[/]      {example.base_reply}")
-    console.print(f"[bold]Trained[/]   {answer}   (from {endpoint.url})")
+    question = best_question(local.store / "runs" / report.run_id)
+    answer = ask(endpoint, question.asked)
+    console.print("\nThe question of the test whose answer improved most:")
+    for name, text in (
+        ("Question", question.asked.splitlines()[-1]),
+        ("Right", question.target),
+        ("Base", question.base_reply),
+        ("Trained", f"{answer}   (asked just now at {endpoint.url})"),
+    ):
+        console.print(f"  [bold]{name:<9}[/] {escape(' '.join(text.split()))}", soft_wrap=True)
     console.print("\nAsk it yourself:")
-    console.print(curl_line(endpoint, question), soft_wrap=True)
+    console.print(escape(curl_line(endpoint, question.asked)), soft_wrap=True)
     return 0
-
-
-def report_question(report: RunReport, example: Example, store: Path) -> str:
-    """The whole user message of an example, with the instruction that stood before it."""
-    import pandas as pd
-
-    table = pd.read_parquet(Store(str(store)).run(report.run_id) / "predictions.parquet")
-    row = table[table["id"] == example.id].iloc[0]
-    return f"{row['instruction']}\n{row['question']}" if row["instruction"] else str(row["question"])
 
 
 if __name__ == "__main__":
