@@ -91,7 +91,7 @@ def test_a_thinking_model_that_says_nothing_yet_is_healthy(server, endpoint, mon
         ("/v1/models", (200, {"data": []}), "It serves no model, not /models/a."),
         ("/v1/models", (200, ["x"]), "no list of models"),
         ("/v1/chat/completions", (500, {"error": "cuda"}), 'answered 500: {"error": "cuda"}'),
-        ("/v1/chat/completions", (200, {"error": "x"}), "no chat completion"),
+        ("/v1/chat/completions", (200, {"error": "x"}), "no completion"),
         ("/v1/chat/completions", (200, {"choices": [{"message": {"content": None}}], "usage": None}), "single token"),
     ],
 )
@@ -112,9 +112,8 @@ def test_a_generation_that_does_not_come_is_degraded(server, endpoint, monkeypat
 
 
 def test_a_ready_path_that_hangs_is_unhealthy(server, endpoint, monkeypatch):
-    monkeypatch.setattr(probe, "READY_TIMEOUT_S", 0.2)
     server.delay["/health"] = 1
-    checked = probe.check(endpoint)
+    checked = probe.check(endpoint.model_copy(update={"ready_timeout_s": 0.2}))
     assert checked.state is State.UNHEALTHY
     assert "No answer within 0.2 s" in checked.why
 

@@ -7,6 +7,7 @@ from flows.serving.ask import curl_line
 from flows.serving.causes import Cause, StartError, classify, last_lines
 from flows.serving.config import ServeConfig
 from flows.serving.registry import RUNTIMES, VARIANTS
+from flows.serving.runtimes import process
 from flows.serving.state import State
 from flows.serving.variants import transformers_serve
 from tests.serving.test_probe import endpoint_at
@@ -41,7 +42,7 @@ def test_states_are_what_records_hold_and_have_words():
 def test_settings_differ_with_threads_and_port_and_model(tmp_path):
     def digest(model_dir=tmp_path, **changes):
         config = ServeConfig(**changes)
-        return transformers_serve.launch(config, model_dir, config.port).digest()
+        return transformers_serve.launch(config, process.place(model_dir, config.port)).digest()
 
     assert digest() == digest(startup_budget_s=5, name="other")
     assert len({digest(), digest(threads=2), digest(port=8000), digest(model_dir=tmp_path / "b")}) == 4
@@ -63,7 +64,7 @@ def test_settings_differ_with_threads_and_port_and_model(tmp_path):
         ("OSError: Error no file named model.safetensors, or pytorch_model.bin, found in directory /m.", 1,
          Cause.UNKNOWN_MODEL),
         ("ValueError: The checkpoint you are trying to load has model type `blah` but Transformers does not recognize "
-         "this architecture.", 1, Cause.UNKNOWN_MODEL),
+         "this architecture.", 1, Cause.UNSUPPORTED_MODEL),
         ("ValueError: Unrecognized processing class in /m. Can't instantiate a processor, a tokenizer", 1,
          Cause.UNKNOWN_MODEL),
         ("OSError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': '/m'.", 1, Cause.MISSING_PATH),
