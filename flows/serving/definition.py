@@ -143,20 +143,29 @@ class _PlainLoader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys: set[Any] = set()
+        keys: set[str] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=key_node.start_mark)
             if key_node.value in keys:
                 raise yaml.MarkedYAMLError(problem=f"the key '{key_node.value}' is given twice",
                                            problem_mark=key_node.start_mark)  # fmt: skip
-            if isinstance(key_node.value, str):
-                keys.add(key_node.value)
+            keys.add(key_node.value)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # a date or number that is none
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
 
 
 def _where(error: Exception) -> str:
     """Line and trouble of a YAML error, in words."""
     if isinstance(error, UnicodeDecodeError):
         return " is not UTF-8 text."
+    if isinstance(error, yaml.reader.ReaderError):
+        return f": character {error.position + 1} (U+{error.character:04X}) is none that a text may hold."
     problem = str(getattr(error, "problem", None) or error)
     mark = getattr(error, "problem_mark", None)
     if "'\\t'" in problem:
