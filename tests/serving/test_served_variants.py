@@ -120,7 +120,7 @@ def test_a_definition_that_keeps_its_port_cannot_be_started_beside_itself(tmp_pa
 @pytest.mark.parametrize(
     ("command", "actions", "cause"),
     [
-        ("no-such-server --port {port}", "[]", Cause.MISSING_PROGRAM),
+        ("'no-such-server --port {port}'", "[]", Cause.MISSING_PROGRAM),
         ("echo never", "[{action: run_command, args: {command: ['false']}}]", Cause.PRE_START),
         (f"'{sys.executable} -m transformers.cli.transformers serve --no-such-flag'", "[]", Cause.BAD_OPTION),
         ("'cat /no/such/file'", "[]", Cause.MISSING_PATH),
