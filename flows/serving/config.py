@@ -96,7 +96,7 @@ class ServeConfig(Config):
         description="Serve weights that are Python pickles (.bin, .pt, .pth, .pkl, .ckpt). Loading one runs whatever "
         "code its maker put in, so allow it for your own files only.",
     )
-    environment: list[Annotated[str, Field(pattern=r"(?s)^[A-Za-z_][A-Za-z0-9_]*=[^\x00]*$", max_length=8192)]] = Field(
+    environment: list[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00]*$", max_length=8192)]] = Field(
         default=[],
         max_length=200,
         title="Environment",

@@ -42,7 +42,10 @@ class Action(_Part):
 
 
 class HealthCheck(_Part):
-    """How readiness is asked for. Probing starts at once; `initial_delay` is the budget (s) until the first success."""
+    """How readiness is asked for. Probing starts at once; `initial_delay` is the budget (s) until the first success.
+
+    Left out, that budget is what Backend.AI's variant `custom` starts from; so is the service's port.
+    """
 
     enable: bool = False
     interval: float = Field(default=10.0, gt=0, le=3600)
@@ -50,7 +53,7 @@ class HealthCheck(_Part):
     max_retries: int = Field(default=10, ge=1, le=1000)
     max_wait_time: float = Field(default=15.0, gt=0, le=600)
     expected_status_code: int = Field(default=200, ge=100, le=599)
-    initial_delay: float = Field(default=60.0, gt=0, le=86400)
+    initial_delay: float = Field(default=1800.0, gt=0, le=86400)
 
 
 class Service(_Part):
@@ -59,7 +62,7 @@ class Service(_Part):
     pre_start_actions: list[Action] = []
     start_command: str | list[str] = ""
     shell: str | None = "/bin/bash"
-    port: int = Field(gt=1, le=65535)
+    port: int = Field(default=8080, gt=1, le=65535)
     health_check: HealthCheck | None = None
 
 

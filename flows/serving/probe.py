@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Any
 
@@ -139,6 +140,9 @@ def verify(endpoint: Endpoint, generation_timeout_s: float = GENERATION_TIMEOUT_
     process_alive(endpoint)
     if not endpoint.ready_path:
         listening(endpoint)
+        if not endpoint.model:
+            with contextlib.suppress(ProbeError):
+                endpoint = endpoint.model_copy(update={"model": identity(endpoint)})
         why = "It has no health path: its process lives and its port is open, and that is all that is known."
         return endpoint.model_copy(update={"state": State.UNVERIFIED, "why": why})
     ready(endpoint)

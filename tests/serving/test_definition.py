@@ -80,11 +80,12 @@ def test_the_whole_format_is_read(tmp_path):
 def test_what_is_left_out_has_the_defaults_of_the_format(tmp_path):
     launch = launched(tmp_path, SHORT)
     assert launch.command == ["/bin/bash", "-c", "serve"]
-    assert launch.ready_path == ""
+    assert (launch.ready_path, launch.port) == ("", 8000)
+    assert launched(tmp_path, SHORT.replace(", port: 8000", "")).port == 8080
     health = SHORT.replace("port: 8000", "port: 8000, health_check: {enable: true}")
     checked = launched(tmp_path, health)
     assert (checked.ready_path, checked.ready_status, checked.ready_timeout_s) == ("/health", 200, 15)
-    assert (checked.startup_budget_s, checked.probe_interval_s, checked.failure_threshold) == (60, 10, 10)
+    assert (checked.startup_budget_s, checked.probe_interval_s, checked.failure_threshold) == (1800, 10, 10)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_plain_command_with_a_health_path_is_healthy_by_the_name_it_lists(llam
 def test_a_plain_command_without_a_health_path_is_unverified_and_serves(llama, tmp_path):
     config = ServeConfig(name="blind", variant="command", command={"command_line": SERVE})
     endpoint = start_endpoint(config, llama, tmp_path, silent)
-    assert (endpoint.state, endpoint.model) == (State.UNVERIFIED, "")
+    assert (endpoint.state, endpoint.model) == (State.UNVERIFIED, str(llama))
     assert "no health path" in endpoint.why
     assert records.load(tmp_path, "blind") == endpoint
     assert [e.state for e in records.list_endpoints(tmp_path)] == [State.UNVERIFIED]

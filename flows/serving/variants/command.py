@@ -16,7 +16,7 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.serving import model_folder
-from flows.serving.variants.common import environment, program_problems, served_name
+from flows.serving.variants.common import environment, local_program, program_problems, served_name
 from flows.serving.variants.launch import Launch, Place
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def launch(config: ServeConfig, place: Place) -> Launch:
     port = options.port or place.port
     values = {"model_path": place.model_path, "model_name": model or config.name, "host": place.host, "port": str(port)}
     words = [fill(word, values) for word in shlex.split(options.command_line)]
+    if words and not place.container:
+        words[0] = local_program(words[0])
     return Launch(
         command=words or None,
         env={"PORT": str(port)} | environment(config, place, values["model_name"]),

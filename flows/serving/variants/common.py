@@ -73,9 +73,14 @@ def flag_problems(where: str, flags: list[str], ours: dict[str, str]) -> list[st
     ]
 
 
+def local_program(text: str) -> str:
+    """A program of this machine as it can be started from any folder: a path becomes absolute, a name stays one."""
+    return os.path.abspath(os.path.expanduser(text)) if "/" in text or text.startswith("~") else text
+
+
 def program_problems(where: str, program: str, remedy: str) -> list[str]:
     """A program that cannot be run on this machine."""
-    if shutil.which(os.path.expanduser(program)):
+    if shutil.which(local_program(program)):
         return []
     return [f"{where}: there is no program '{program}' on this machine. {remedy}"]
 

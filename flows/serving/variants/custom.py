@@ -89,7 +89,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         identity="none",
         ready_status=health.expected_status_code,
         ready_timeout_s=health.max_wait_time,
-        startup_budget_s=health.initial_delay if health.enable else 1800,
+        startup_budget_s=health.initial_delay,
         probe_interval_s=health.interval,
         failure_threshold=health.max_retries,
         signs=(DOWNLOADING, LOADING, CAPTURING, COMPILING, LOADING_STARTED),

@@ -71,7 +71,7 @@ class Launch:
     """
 
     command: list[str] | None
-    env: dict[str, str]
+    env: dict[str, str] = field(repr=False)
     model: str
     ready_path: str
     image: str = ""

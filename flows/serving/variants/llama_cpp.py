@@ -9,7 +9,14 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.serving import model_folder
-from flows.serving.variants.common import Flags, environment, flag_problems, program_problems, served_name
+from flows.serving.variants.common import (
+    Flags,
+    environment,
+    flag_problems,
+    local_program,
+    program_problems,
+    served_name,
+)
 from flows.serving.variants.launch import Launch, LogSign, Place
 
 if TYPE_CHECKING:
@@ -79,8 +86,9 @@ def launch(config: ServeConfig, place: Place) -> Launch:
     options = config.llama_cpp
     model = served_name(config, place) or config.name
     file = options.file or model_folder.gguf_files(place.model_dir)[0].name
-    program = options.program or ("/app/llama-server" if place.container else "llama-server")
-    command = [program, "-m", f"{place.model_path}/{file}", "--alias", model]
+    own = "/app/llama-server" if place.container else "llama-server"
+    program = options.program if place.container else local_program(options.program)
+    command = [program or own, "-m", f"{place.model_path}/{file}", "--alias", model]
     command += ["--host", place.host, "--port", str(place.port), "--threads", str(config.threads)]
     if options.context_length:
         command += ["--ctx-size", str(options.context_length)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from flows.serving.variants.common import (
     flag_problems,
     given,
     gpu_problems,
+    local_program,
     program_problems,
     served_name,
 )
@@ -124,8 +124,9 @@ def launch(config: ServeConfig, place: Place) -> Launch:
     options = config.sglang
     model = served_name(config, place) or config.name
     env = {name: value for name, value in given(config).items() if name.startswith("SGLANG_")}
-    own = sys.executable if not place.container else "python3"
-    command = [os.path.expanduser(options.python) or own, "-m", "sglang.launch_server"]
+    own = "python3" if place.container else sys.executable
+    python = options.python if place.container else local_program(options.python)
+    command = [python or own, "-m", "sglang.launch_server"]
     command += ["--model-path", place.model_path, "--served-model-name", model]
     command += ["--host", place.host, "--port", str(place.port)]
     return Launch(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.serving import model_folder
-from flows.serving.variants.common import Flags, environment, flag_problems, program_problems
+from flows.serving.variants.common import Flags, environment, flag_problems, local_program, program_problems
 from flows.serving.variants.launch import Launch, Place
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ def check_folder(config: ServeConfig, folder: Path) -> None:
 def launch(config: ServeConfig, place: Place) -> Launch:
     """The command that serves the folder; clients name the folder's path as their model."""
     options = config.transformers
-    python = options.python or ("python3" if place.container else sys.executable)
-    command = [python, "-m", "transformers.cli.transformers", "serve", place.model_path]
+    own = "python3" if place.container else sys.executable
+    python = options.python if place.container else local_program(options.python)
+    command = [python or own, "-m", "transformers.cli.transformers", "serve", place.model_path]
     command += ["--host", place.host, "--port", str(place.port)]
     if options.dtype != "auto":
         command += ["--dtype", options.dtype]

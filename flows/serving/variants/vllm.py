@@ -28,6 +28,7 @@ from flows.serving.variants.common import (
     flag_problems,
     given,
     gpu_problems,
+    local_program,
     program_problems,
     served_name,
 )
@@ -170,14 +171,14 @@ def check_folder(config: ServeConfig, folder: Path) -> None:
 def launch(config: ServeConfig, place: Place) -> Launch:
     """The command that serves the folder; the name is free, and /v1/models shows the folder's path as its root."""
     options = config.vllm
+    python = (options.python or "python3") if place.container else _python(config)
     model = served_name(config, place) or config.name
     env = {name: value for name, value in given(config).items() if name.startswith("VLLM_")}
     env |= environment(config, place, model) | {"VLLM_NO_USAGE_STATS": "1"}
     if options.cpu_kv_cache_gib:
         env["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kv_cache_gib)
-    if not place.container and options.python == "":
-        env["PYTHONPATH"] = ""  # this project's packages are not for vLLM's environment
-    python = "python3" if place.container and not options.python else _python(config)
+    if not place.container and python != sys.executable:
+        env.setdefault("PYTHONPATH", "")  # this project's packages are not for vLLM's environment
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", place.model_path]
     command += ["--served-model-name", model, "--host", place.host, "--port", str(place.port)]
     mounts = [Mount(path, path) for path in map(_folder, options.adapters)] if place.container else []
@@ -251,7 +252,7 @@ def _python(config: ServeConfig) -> str:
     """The interpreter on this machine, or an empty string if there is none."""
     own = CHECKOUT / "build" / "vllm" / "bin" / "python"
     if config.vllm.python:
-        return os.path.expanduser(config.vllm.python)
+        return local_program(config.vllm.python)
     if own.exists():
         return str(own)
     return sys.executable if importlib.util.find_spec("vllm") else ""
