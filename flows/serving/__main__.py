@@ -53,7 +53,7 @@ def _list(options: argparse.Namespace, folder: Path) -> int:
         print(f"No endpoints in {folder}.")
         return 0
     rows = [("NAME", "STATE", "URL", "PID", "SINCE", "MODEL")]
-    rows += [(e.name, e.state.value, e.url, str(e.process.pid), e.started, e.model) for e in endpoints]
+    rows += [(e.name, e.state.value, e.url, str(e.process.pid), e.started, e.model or "-") for e in endpoints]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

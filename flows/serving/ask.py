@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from flows.errors import ServingError, TransientError
+from flows.serving import probe
 from flows.serving.endpoint import Endpoint
 
 TIMEOUT_S = 300.0
@@ -22,6 +23,11 @@ def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: in
         ServingError: the endpoint answers with an error.
     """
     url = f"{endpoint.url}/chat/completions"
+    if not endpoint.model:  # an unverified endpoint's name may never have been learned
+        try:
+            endpoint = endpoint.model_copy(update={"model": probe.identity(endpoint)})
+        except probe.ProbeError as error:
+            raise ServingError(f"The endpoint {endpoint.name} does not say which model to ask for: {error}") from error
     try:
         body = _body(endpoint, question, instruction, max_tokens)
         response = httpx.post(url, json=body, timeout=httpx.Timeout(TIMEOUT_S, connect=5), trust_env=False)

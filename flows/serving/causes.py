@@ -24,22 +24,68 @@ class Cause(Enum):
         "Choose another port, or 0 for a free one.",
         r"address already in use|\[Errno 98\]",
     )
+    DISK_FULL = (
+        "disk full",
+        "Free space where the model folder, the caches (HF_HOME, ~/.cache) and the logs lie, then start again.",
+        r"No space left on device|\[Errno 28\]|Disk quota exceeded|StorageFull",
+    )
     OUT_OF_MEMORY = (
         "out of memory",
-        "Free memory (other endpoints: python -m flows.serving list), or serve a smaller model.",
-        r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",
+        "Free memory (other endpoints: python -m flows.serving list), serve a smaller model, or give it a shorter "
+        "longest context.",
+        r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc|"
+        r"No available memory for the cache blocks|larger than the (available|maximum) (KV )?cache|"
+        r"Free memory on device .* is less than desired|failed to allocate|ErrorOutOfDeviceMemory",
+    )
+    PRE_START = (
+        "a pre-start action failed",
+        "The line before the log's last says why; mend that action in model-definition.yaml.",
+        r"pre_start action \d+ \(\w+\) failed",
+    )
+    BAD_OPTION = (
+        "bad option",
+        "The server does not know an option or does not accept its value; the log names it.",
+        r"unrecognized arguments|error: argument |error: invalid argument|invalid choice:|No such option|"
+        r"unexpected extra argument|Invalid value for|error: unknown argument|max_model_len \(\d+\) is greater than|"
+        r"must be divisible by tensor parallel|Unknown quantization method|No such command|requires an argument",
+    )
+    GATED_MODEL = (
+        "gated or private model",
+        "Accept the model's terms on its page and put a token that may read it (HF_TOKEN, NGC_API_KEY) into the "
+        "environment; name it in serve.secret_variables.",
+        r"gated repo|GatedRepoError|Access to model .* is restricted|401 Client Error|403 Client Error|"
+        r"401 Unauthorized|403 Forbidden|Invalid username or password|authentication (error|failed|required)",
+    )
+    GPU = (
+        "GPU or driver",
+        "Look at `nvidia-smi`: the driver must be there, be new enough for this build, and show a free GPU.",
+        r"CUDA error|no kernel image is available|NVIDIA driver|CUDA driver version is insufficient|libcuda\.so|"
+        r"No CUDA GPUs are available|Torch not compiled with CUDA|Failed to infer device type|cudaError|"
+        r"CUDA unknown error|NCCL error|HIP error",
+    )
+    UNSUPPORTED_MODEL = (
+        "unsupported architecture",
+        "This server does not know the model's architecture (config.json): take a newer version of it or another "
+        "variant.",
+        r"does not recognize this architecture|architectures? .* (is|are) not supported|unknown model architecture|"
+        r"has no (vLLM|SGLang) implementation|Unsupported architecture",
     )
     UNKNOWN_MODEL = (
         "unknown model",
         "The folder holds no model that this server can load: it needs config.json of a supported architecture, "
         "tokenizer files and weights.",
-        r"does not recognize this architecture|Unrecognized (model|processing class|configuration class)|"
-        r"Error no file named|does not appear to have a file named|model type `|Incorrect path_or_model_id",
+        r"Unrecognized (model|processing class|configuration class)|Error no file named|"
+        r"does not appear to have a file named|model type `|Incorrect path_or_model_id",
+    )
+    MISSING_PROGRAM = (
+        "missing program",
+        "The program or Python package is not installed where the server runs; the log names it.",
+        r"command not found|: not found$|No module named|ModuleNotFoundError|executable file not found",
     )
     MISSING_PATH = (
         "missing path",
         "Check that the model folder exists and that this user may read it.",
-        r"No such file or directory|FileNotFoundError|Repo id must be in the form|Permission denied",
+        r"No such file or directory|FileNotFoundError|Repo id must be in the form|Permission denied|does not exist",
     )
     OTHER = ("unknown", "The log says more.", r"")
 
@@ -67,7 +113,7 @@ def classify(log_lines: list[str], exit_code: int | None = None) -> Cause:
     if exit_code in (-9, 137):
         return Cause.OUT_OF_MEMORY
     text = "\n".join(log_lines)
-    return next(cause for cause in Cause if re.search(cause.pattern, text, re.IGNORECASE))
+    return next(cause for cause in Cause if re.search(cause.pattern, text, re.IGNORECASE | re.MULTILINE))
 
 
 def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:

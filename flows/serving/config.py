@@ -2,28 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from flows.config import Config
+from flows.serving.variants.command import CommandOptions
+from flows.serving.variants.custom import CustomOptions
+from flows.serving.variants.llama_cpp import LlamaCppOptions
+from flows.serving.variants.nim import NimOptions
+from flows.serving.variants.sglang import SglangOptions
+from flows.serving.variants.transformers_serve import TransformersOptions
+from flows.serving.variants.vllm import VllmOptions
+
+NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+MODEL_NAME = r"^(\{model_path\}|[A-Za-z0-9/][A-Za-z0-9._/:@+-]{0,255})?$"
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+
+def _endpoint_name(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError(
+            f"the endpoint name {name[:80]!r} may hold lower-case letters a to z, digits and dashes (not first or "
+            "last) only, 1 to 63 characters, as trade-terms-2"
+        )
+    return name
+
+
+def _model_name(name: str) -> str:
+    if not re.fullmatch(MODEL_NAME, name) or ".." in name:
+        raise ValueError(
+            f"the model name {name[:80]!r} may hold letters a to z, digits and . _ - / : @ + only, up to 256 "
+            "characters, as acme/trade-terms; or it is {model_path}"
+        )
+    return name
 
 
 class ServeConfig(Config):
     """How the trained model is served on this machine."""
 
     enabled: bool = Field(default=True, title="Serve", description="Serve the model if the gate passes.")
-    name: str = Field(
+    # The patterns are for the form; the validators say the same in words.
+    name: Annotated[str, AfterValidator(_endpoint_name)] = Field(
         default="domain-model",
         title="Endpoint name",
         description="What the endpoint is called: lower-case letters, digits and dashes, 1 to 63 characters. "
         "A name that already serves another model is moved to the new one once that is healthy.",
-        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        json_schema_extra={"pattern": NAME},
     )
-    variant: Literal["transformers"] = Field(
+    variant: Literal["transformers", "vllm", "nim", "command", "sglang", "llama-cpp", "custom"] = Field(
         default="transformers",
         title="Variant",
-        description="Which model server runs: transformers is `transformers serve`, on CPU or GPU.",
+        description="Which model server runs: transformers is `transformers serve` (CPU or GPU, no further install), "
+        "vllm, sglang and llama-cpp are those servers, nim an NVIDIA NIM container, command any command line or image, "
+        "custom what the model folder's model-definition.yaml says.",
+    )
+    served_model_name: Annotated[str, AfterValidator(_model_name)] = Field(
+        default="",
+        title="Model name",
+        description="What clients call the model; empty means the endpoint's name where the server can rename, and "
+        "what the server itself calls it otherwise. {model_path} stands for the model folder's path.",
+        json_schema_extra={"pattern": MODEL_NAME},
     )
     port: int = Field(
         default=0,
@@ -42,9 +82,43 @@ class ServeConfig(Config):
         le=1024,
     )
     startup_budget_s: float = Field(
-        default=600,
+        default=0,
         title="Startup budget (s)",
-        description="Seconds from start until the model has answered a question; longer counts as failed.",
-        gt=0,
+        description="Seconds from start until the model has answered a question; longer counts as failed. 0 means the "
+        "variant's own: 1800 for vllm, sglang and nim, 600 for transformers and llama-cpp, 120 for command, and what "
+        "the definition says for custom.",
+        ge=0,
         le=86400,
     )
+    allow_pickle: bool = Field(
+        default=False,
+        title="Allow pickle",
+        description="Serve weights that are Python pickles (.bin, .pt, .pth, .pkl, .ckpt). Loading one runs whatever "
+        "code its maker put in, so allow it for your own files only.",
+    )
+    environment: list[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=[^\x00]*$", max_length=8192)]] = Field(
+        default=[],
+        max_length=200,
+        title="Environment",
+        description="Environment variables of the server, NAME=value an entry; no secrets.",
+    )
+    secret_variables: list[Annotated[str, Field(pattern=VARIABLE, max_length=128)]] = Field(
+        default=[],
+        max_length=100,
+        title="Secret variables",
+        description="Names of environment variables that are handed to the server with the value they have where the "
+        "flow runs, as HF_TOKEN. The values are not stored.",
+    )
+    transformers: TransformersOptions = Field(
+        default=TransformersOptions(), title="transformers", description="Options of the variant transformers."
+    )
+    vllm: VllmOptions = Field(default=VllmOptions(), title="vLLM", description="Options of the variant vllm.")
+    nim: NimOptions = Field(default=NimOptions(), title="NIM", description="Options of the variant nim.")
+    command: CommandOptions = Field(
+        default=CommandOptions(), title="Command", description="Options of the variant command."
+    )
+    sglang: SglangOptions = Field(default=SglangOptions(), title="SGLang", description="Options of the variant sglang.")
+    llama_cpp: LlamaCppOptions = Field(
+        default=LlamaCppOptions(), title="llama.cpp", description="Options of the variant llama-cpp."
+    )
+    custom: CustomOptions = Field(default=CustomOptions(), title="Custom", description="Options of the variant custom.")

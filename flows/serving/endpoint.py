@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from flows.serving.state import State
+from flows.serving.variants.launch import Identity
 
 
 class ProcessRecord(BaseModel):
@@ -26,7 +27,8 @@ class Endpoint(BaseModel):
     """One endpoint. `url` is an OpenAI base URL (ends in /v1); `model` is the name clients put in their requests.
 
     `settings` is a digest of the command and the environment the server was started with; `why` says more about
-    `state`; `started` is ISO 8601, UTC; `run_id` and `run_url` name the run that started it.
+    `state`; `started` is ISO 8601, UTC; `run_id` and `run_url` name the run that started it. `model_dir` is the folder
+    on this machine. How it is checked (`ready_path` to `failure_threshold`) is as in `Launch`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,11 +39,18 @@ class Endpoint(BaseModel):
     why: str = ""
     model: str
     model_uri: str = ""
+    model_dir: str = ""
     variant: str
     runtime: str
     process: ProcessRecord
     port: int
     ready_path: str
+    ready_status: int = 200
+    ready_timeout_s: float = 5
+    identity: Identity = "id"
+    root: str = ""
+    probe_interval_s: float = 10
+    failure_threshold: int = 3
     settings: str
     started: str
     run_id: str = ""
@@ -54,5 +63,5 @@ class Endpoint(BaseModel):
 
     @property
     def ready_url(self) -> str:
-        """URL that answers 200 when the server says it is ready."""
+        """URL that answers `ready_status` when the server says it is ready; meaningless without a `ready_path`."""
         return f"{self.url.removesuffix('/v1')}{self.ready_path}"

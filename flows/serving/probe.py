@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import Any
 
 import httpx
@@ -10,7 +12,6 @@ from flows.serving.endpoint import Endpoint
 from flows.serving.registry import RUNTIMES
 from flows.serving.state import State
 
-READY_TIMEOUT_S = 5.0
 IDENTITY_TIMEOUT_S = 5.0
 GENERATION_TIMEOUT_S = 15.0
 
@@ -47,75 +48,115 @@ def process_alive(endpoint: Endpoint) -> None:
         raise ProcessEndedError(f"Process {endpoint.process.pid} has ended; its log is {endpoint.log}.")
 
 
+def listening(endpoint: Endpoint) -> None:
+    """Whether somebody accepts connections at the endpoint's port; what they say is not asked.
+
+    Raises:
+        ProbeError: nobody does.
+    """
+    url = httpx.URL(endpoint.url)
+    try:
+        socket.create_connection((url.host, url.port or 80), timeout=endpoint.ready_timeout_s).close()
+    except OSError as error:
+        raise ProbeError(f"Nobody listens at {url.host}:{url.port} ({error}).") from error
+
+
 def ready(endpoint: Endpoint) -> None:
     """Whether the server calls itself ready (that can be wrong: a hung engine may still answer here).
 
     Raises:
-        ProbeError: no answer, or another one than 200.
+        ProbeError: no answer, or with another status than the one that means ready.
     """
-    response = _request("GET", endpoint.ready_url, READY_TIMEOUT_S)
-    if response.status_code != 200:
-        raise ProbeError(f"GET {endpoint.ready_url} answered {response.status_code}.")
+    response = _request("GET", endpoint.ready_url, endpoint.ready_timeout_s)
+    if response.status_code != endpoint.ready_status:
+        wanted = "" if endpoint.ready_status == 200 else f", not {endpoint.ready_status}"
+        raise ProbeError(f"GET {endpoint.ready_url} answered {response.status_code}{wanted}.")
 
 
-def identity(endpoint: Endpoint) -> None:
-    """Whether the server lists the model it was started for.
+def identity(endpoint: Endpoint) -> str:
+    """The name to ask the model by: the endpoint's own, once the server has shown that it serves that model.
+
+    An endpoint that does not know its model's name (`identity` is `none`) takes the folder's path if the server
+    lists that, else the first name.
 
     Raises:
         ProbeError: no answer, no list, or another model.
     """
     url = f"{endpoint.url}/models"
     response = _request("GET", url, IDENTITY_TIMEOUT_S)
+    if response.status_code == 404 and endpoint.identity == "none" and endpoint.model:
+        return endpoint.model
     try:
-        served = [str(model["id"]) for model in response.json()["data"]]
-    except (ValueError, KeyError, TypeError) as error:
+        served = {str(model["id"]): str(model.get("root", "")) for model in response.json()["data"]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProbeError(f"GET {url} answered {response.status_code} and no list of models.") from error
+    if not endpoint.model and served:
+        return next((name for name, root in served.items() if endpoint.model_dir in (name, root)), next(iter(served)))
     if endpoint.model not in served:
-        raise ProbeError(f"It serves {', '.join(served) or 'no model'}, not {endpoint.model}.")
+        raise ProbeError(f"It serves {', '.join(served) or 'no model'}, not {endpoint.model or 'any'}.")
+    if endpoint.identity == "root" and served[endpoint.model] != endpoint.root:
+        raise ProbeError(f"Its model {endpoint.model} is {served[endpoint.model] or 'unknown'}, not {endpoint.root}.")
+    return endpoint.model
 
 
 def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> None:
-    """Whether the model answers a question. 16 tokens: a model that thinks first says nothing within fewer.
+    """Whether the model answers. 16 tokens: a model that thinks first says nothing within fewer.
+
+    A chat question, or plain text to go on with where the server or the model knows no chat.
 
     Raises:
         SlowError: no answer within `timeout_s` seconds.
         GenerationError: an error, or an answer without a token.
     """
+    body = {"model": endpoint.model, "max_tokens": 16, "temperature": 0}
+    chat = {"messages": [{"role": "user", "content": "Say one word."}]}
     url = f"{endpoint.url}/chat/completions"
-    messages = [{"role": "user", "content": "Say one word."}]
-    body = {"model": endpoint.model, "messages": messages, "max_tokens": 16, "temperature": 0}
-    response = _request("POST", url, timeout_s, body, SlowError)
+    response = _request("POST", url, timeout_s, body | chat, SlowError)
+    if response.status_code == 404 or (response.status_code == 400 and "chat template" in response.text):
+        url = f"{endpoint.url}/completions"
+        response = _request("POST", url, timeout_s, body | {"prompt": "Say one word."}, SlowError)
     if response.status_code != 200:
         raise GenerationError(f"POST {url} answered {response.status_code}: {response.text[:300]}")
     try:
         answer = response.json()
         tokens = (answer.get("usage") or {}).get("completion_tokens") or 0
-        text = answer["choices"][0]["message"].get("content") or ""
+        choice = answer["choices"][0]
+        text = (choice["message"].get("content") if "message" in choice else choice["text"]) or ""
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise GenerationError(f"POST {url} answered no chat completion: {response.text[:300]}") from error
+        raise GenerationError(f"POST {url} answered no completion: {response.text[:300]}") from error
     if tokens < 1 and not text:
         raise GenerationError(f"POST {url} answered without a single token.")
 
 
-def verify(endpoint: Endpoint, generation_timeout_s: float = GENERATION_TIMEOUT_S) -> None:
-    """Ask everything, cheapest first; returning means HEALTHY.
+def verify(endpoint: Endpoint, generation_timeout_s: float = GENERATION_TIMEOUT_S) -> Endpoint:
+    """Ask everything, cheapest first.
+
+    Returns:
+        The endpoint, HEALTHY, with its model's name if it had none; or UNVERIFIED if it has no path to ask.
 
     Raises:
         ProbeError: the first question that was not answered well.
     """
     process_alive(endpoint)
+    if not endpoint.ready_path:
+        listening(endpoint)
+        if not endpoint.model:
+            with contextlib.suppress(ProbeError):
+                endpoint = endpoint.model_copy(update={"model": identity(endpoint)})
+        why = "It has no health path: its process lives and its port is open, and that is all that is known."
+        return endpoint.model_copy(update={"state": State.UNVERIFIED, "why": why})
     ready(endpoint)
-    identity(endpoint)
+    endpoint = endpoint.model_copy(update={"model": identity(endpoint)})
     generation(endpoint, generation_timeout_s)
+    return endpoint.model_copy(update={"state": State.HEALTHY, "why": ""})
 
 
 def check(endpoint: Endpoint) -> Endpoint:
     """The endpoint with its true state, asked for now, and the reason for it."""
     try:
-        verify(endpoint)
+        return verify(endpoint)
     except ProbeError as error:
         return endpoint.model_copy(update={"state": error.state, "why": str(error)})
-    return endpoint.model_copy(update={"state": State.HEALTHY, "why": ""})
 
 
 def _request(

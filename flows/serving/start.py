@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,15 +13,25 @@ from flows.serving import probe, records
 from flows.serving.causes import StartError, classify, last_lines
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
+from flows.serving.log_progress import progress_note
 from flows.serving.registry import RUNTIMES, VARIANTS
 from flows.serving.state import State
 from flows.serving.stop import end, end_leftovers
+from flows.serving.variants.common import common_problems
+from flows.serving.variants.launch import Launch
 
 POLL_S = 0.5
 RUNTIME = "process"
 # The first answer may take far longer than later ones (pages read in, kernels compiled).
 FIRST_GENERATION_TIMEOUT_S = 120.0
 GENERATION_FAILURES = 3
+
+logger = logging.getLogger(__name__)
+
+
+def problems(config: ServeConfig) -> list[str]:
+    """What in the settings cannot work on this machine, a line each; told without a model and without starting."""
+    return common_problems(config) + VARIANTS[config.variant].problems(config, RUNTIMES[RUNTIME].CONTAINER)
 
 
 def start_endpoint(
@@ -33,33 +44,38 @@ def start_endpoint(
     run_url: str = "",
     model_uri: str = "",
 ) -> Endpoint:
-    """Serve `model_dir` under `config.name` and return when it is HEALTHY.
+    """Serve `model_dir` under `config.name` and return when it is HEALTHY (UNVERIFIED, if it has no health path).
 
     A healthy endpoint of that name with the same model and settings is used again. Any other is replaced only when
     the new one is healthy; until then, and if that fails, it goes on serving. Whatever interrupts the start, the
     process it started is ended. Progress counts seconds of the startup budget.
 
     Raises:
-        ServingError: no such folder, the wanted port is taken, or the old process could not be ended.
+        ServingError: settings that cannot work, no such folder or no whole model in it, the wanted port is taken, or
+            the old process could not be ended.
         StartError: the server ended, answered wrongly or was not healthy within the budget; holds cause and log lines.
     """
     model_dir = model_dir.expanduser().resolve()
     if not model_dir.is_dir():
         raise ServingError(f"Cannot serve {model_dir}: there is no such folder. Give the folder of a saved model.")
+    if found := problems(config):
+        raise ServingError("\n".join(found))
+    VARIANTS[config.variant].check_folder(config, model_dir)
     with records.starting(endpoints_dir, config.name):
         old = records.load(endpoints_dir, config.name)
         end_leftovers(config.name, endpoints_dir, serving=old)
         if old and _serves_already(old, config, model_dir):
-            progress(config.startup_budget_s, config.startup_budget_s, f"{old.name} serves this model already")
+            progress(1, 1, f"{old.name} serves this model already")
             return old
         if old and not RUNTIMES[old.runtime].alive(old.process):
             end(old)  # its workers may have outlived it
             old = None
-        new = _launch(config, model_dir, endpoints_dir, old)
+        launch = _plan(config, model_dir, old)
+        new = _launch(launch, config, model_dir, endpoints_dir)
         new = new.model_copy(update={"run_id": run_id, "run_url": run_url, "model_uri": model_uri})
         try:
             records.save(endpoints_dir, new)
-            _wait_until_healthy(new, config.startup_budget_s, progress)
+            new = _wait_until_healthy(new, launch, config.startup_budget_s or launch.startup_budget_s, progress)
         except BaseException:
             end(new)
             records.delete(endpoints_dir, new.name)
@@ -68,45 +84,69 @@ def start_endpoint(
 
 
 def _serves_already(old: Endpoint, config: ServeConfig, model_dir: Path) -> bool:
-    same = (old.model, old.settings) == (str(model_dir), _settings(config, model_dir))
-    return same and probe.check(old).state is State.HEALTHY
+    same = old.settings == _settings(config, model_dir)
+    return same and probe.check(old).state in (State.HEALTHY, State.UNVERIFIED)
 
 
 def _settings(config: ServeConfig, model_dir: Path) -> str:
     """Digest of what is asked for: with the port as wished, since the one in use may differ from it."""
-    return VARIANTS[config.variant](config, model_dir, config.port).digest()
+    return VARIANTS[config.variant].launch(config, RUNTIMES[RUNTIME].place(model_dir, config.port)).digest()
 
 
-def _launch(config: ServeConfig, model_dir: Path, endpoints_dir: Path, old: Endpoint | None) -> Endpoint:
-    """Start the process; its record, not yet saved."""
+def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None) -> Launch:
+    """What to run, on a port that is free."""
     runtime = RUNTIMES[RUNTIME]
     port = runtime.choose_port(0 if old and old.port == config.port else config.port)
-    launch = VARIANTS[config.variant](config, model_dir, port)
+    launch = VARIANTS[config.variant].launch(config, runtime.place(model_dir, port))
+    if old and launch.port == old.port:
+        raise ServingError(
+            f"The command listens on port {launch.port} only, on which {old.name} still serves, so it cannot be "
+            "started beside it. Write {port} into the command in place of the number, or stop the endpoint first: "
+            f"python -m flows.serving stop {old.name} --store DIR"
+        )
+    if launch.port != port:
+        runtime.choose_port(launch.port)
+    for warning in launch.warnings:
+        logger.warning(warning)
+    return launch
+
+
+def _launch(launch: Launch, config: ServeConfig, model_dir: Path, endpoints_dir: Path) -> Endpoint:
+    """Start the process; its record, not yet saved."""
     now = datetime.now(UTC)
     log = endpoints_dir.resolve() / "logs" / f"{config.name}-{now:%Y%m%dT%H%M%S-%f}.log"
     return Endpoint(
         name=config.name + records.NEXT,
-        url=f"http://127.0.0.1:{port}/v1",
+        url=f"http://127.0.0.1:{launch.port}/v1",
         state=State.STARTING,
         model=launch.model,
+        model_dir=str(model_dir),
         variant=config.variant,
         runtime=RUNTIME,
-        process=runtime.start(launch, log),
-        port=port,
+        process=RUNTIMES[RUNTIME].start(launch, log),
+        port=launch.port,
         ready_path=launch.ready_path,
+        ready_status=launch.ready_status,
+        ready_timeout_s=launch.ready_timeout_s,
+        identity=launch.identity,
+        root=launch.root,
+        probe_interval_s=launch.probe_interval_s,
+        failure_threshold=launch.failure_threshold,
         settings=_settings(config, model_dir),
         started=now.isoformat(timespec="seconds"),
     )
 
 
-def _wait_until_healthy(endpoint: Endpoint, budget_s: float, progress: Progress) -> None:
+def _wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, progress: Progress) -> Endpoint:
+    """The endpoint, HEALTHY or UNVERIFIED, as soon as it is."""
     began = time.monotonic()
     failures = 0
     why = "not asked yet"
     while (spent := time.monotonic() - began) < budget_s:
-        progress(spent, budget_s, f"{endpoint.name}: {why}")
+        note = progress_note(last_lines(Path(endpoint.log)), launch.signs)
+        progress(spent, budget_s, f"{endpoint.name}: {note or why}")
         try:
-            probe.verify(endpoint, min(budget_s - spent, FIRST_GENERATION_TIMEOUT_S))
+            verified = probe.verify(endpoint, min(budget_s - spent, FIRST_GENERATION_TIMEOUT_S))
         except probe.ProcessEndedError:
             raise _ended(endpoint, spent) from None
         except probe.GenerationError as error:
@@ -117,8 +157,8 @@ def _wait_until_healthy(endpoint: Endpoint, budget_s: float, progress: Progress)
         except probe.ProbeError as error:
             why = str(error)
         else:
-            progress(budget_s, budget_s, f"{endpoint.name} is healthy at {endpoint.url}")
-            return
+            progress(budget_s, budget_s, f"{endpoint.name} is {verified.state.value.lower()} at {endpoint.url}")
+            return verified
         time.sleep(POLL_S)
     raise _failed(endpoint, f"was not healthy within startup_budget_s={budget_s:g} s (a big model needs more): {why}")
 
@@ -132,7 +172,7 @@ def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> Star
     lines = last_lines(Path(endpoint.log))
     cause = classify(lines, exit_code)
     return StartError(
-        f"The {endpoint.variant} server of {endpoint.model} on port {endpoint.port} {what}.\n"
+        f"The {endpoint.variant} server of {endpoint.model_dir} on port {endpoint.port} {what}.\n"
         f"Cause: {cause.words}. {cause.remedy}\nLog: {endpoint.log}",
         cause,
         lines,
@@ -141,7 +181,7 @@ def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> Star
 
 def _promote(new: Endpoint, old: Endpoint | None, name: str, endpoints_dir: Path) -> Endpoint:
     """Move the name to the new endpoint, then end the old one. Killed at any point, no process is without a record."""
-    serving = new.model_copy(update={"name": name, "state": State.HEALTHY})
+    serving = new.model_copy(update={"name": name})
     if old:
         records.save(endpoints_dir, old.model_copy(update={"name": name + records.PREVIOUS}))
     records.save(endpoints_dir, serving)

@@ -17,7 +17,7 @@ class State(Enum):
     UNHEALTHY = "UNHEALTHY", "Its process lives, but it does not answer, answers wrongly or serves another model."
     FAILED = "FAILED", "Its process ended without being asked to."
     STOPPED = "STOPPED", "It was stopped on request."
-    UNVERIFIED = "UNVERIFIED", "Its process lives, but nobody has checked that it answers."
+    UNVERIFIED = "UNVERIFIED", "Its process lives, but nobody can say that it answers."
 
     def __new__(cls, value: str, words: str) -> State:
         """Keep the words beside the value."""

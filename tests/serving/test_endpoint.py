@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -88,8 +89,8 @@ def test_the_same_model_again_is_not_started_twice(served, llama, store):
     assert servers_of(llama) == [served.process.pid]
 
 
-def test_a_failed_replacement_leaves_the_old_one_serving(served, tmp_path, store):
-    (tmp_path / "broken").mkdir()
+def test_a_failed_replacement_leaves_the_old_one_serving(served, llama, tmp_path, store):
+    shutil.copytree(llama, tmp_path / "broken", ignore=shutil.ignore_patterns("tokenizer*", "special*", "*.jinja"))
     began = time.monotonic()
     with pytest.raises(StartError) as error:
         start_endpoint(ServeConfig(name="shared"), tmp_path / "broken", store / "endpoints", silent)

@@ -90,8 +90,9 @@ def test_a_thinking_model_that_says_nothing_yet_is_healthy(server, endpoint, mon
         ("/v1/models", (200, {"data": [{"id": "/models/b"}]}), "It serves /models/b, not /models/a."),
         ("/v1/models", (200, {"data": []}), "It serves no model, not /models/a."),
         ("/v1/models", (200, ["x"]), "no list of models"),
+        ("/v1/models", (200, {"data": ["x"]}), "no list of models"),
         ("/v1/chat/completions", (500, {"error": "cuda"}), 'answered 500: {"error": "cuda"}'),
-        ("/v1/chat/completions", (200, {"error": "x"}), "no chat completion"),
+        ("/v1/chat/completions", (200, {"error": "x"}), "no completion"),
         ("/v1/chat/completions", (200, {"choices": [{"message": {"content": None}}], "usage": None}), "single token"),
     ],
 )
@@ -100,6 +101,78 @@ def test_a_server_that_lies_is_not_healthy(server, endpoint, path, answer, why):
     checked = probe.check(endpoint)
     assert checked.state is State.UNHEALTHY
     assert why in checked.why
+
+
+def test_a_model_that_knows_no_chat_is_asked_to_go_on(server, endpoint):
+    text = {"choices": [{"text": "", "finish_reason": "length"}], "usage": {"completion_tokens": 16}}
+    server.answers["/v1/completions"] = (200, text)
+    for refused in [(404, {"detail": "Not Found"}), (400, {"error": "the tokenizer has no chat template"})]:
+        server.answers["/v1/chat/completions"] = refused
+        assert probe.check(endpoint).state is State.HEALTHY
+        assert server.asked["prompt"]
+    server.answers["/v1/completions"] = (200, {"choices": [{"text": ""}]})
+    assert "/v1/completions answered without a single token" in probe.check(endpoint).why
+    server.answers["/v1/chat/completions"] = (400, {"error": "bad request"})
+    assert "/v1/chat/completions answered 400" in probe.check(endpoint).why
+
+
+def test_the_right_name_for_another_folder_is_unhealthy(server, endpoint):
+    rooted = endpoint.model_copy(update={"identity": "root", "root": "/models/a/v2"})
+    for data, why in [
+        ({"id": "/models/a", "root": "/models/a/v1"}, "Its model /models/a is /models/a/v1, not /models/a/v2."),
+        ({"id": "/models/a"}, "Its model /models/a is unknown, not /models/a/v2."),
+    ]:
+        server.answers["/v1/models"] = (200, {"data": [data]})
+        assert probe.check(endpoint).state is State.HEALTHY
+        checked = probe.check(rooted)
+        assert (checked.state, checked.why) == (State.UNHEALTHY, why)
+    server.answers["/v1/models"] = (200, {"data": [{"id": "/models/a", "root": "/models/a/v2"}]})
+    assert probe.check(rooted).state is State.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("listed", "name"),
+    [
+        ([{"id": "b"}, {"id": "/m"}], "/m"),
+        ([{"id": "b"}, {"id": "c", "root": "/m"}], "c"),
+        ([{"id": "b"}, {"id": "c"}], "b"),
+    ],
+)
+def test_an_unknown_name_is_learned_and_then_kept_to(server, endpoint, listed, name):
+    unknown = endpoint.model_copy(update={"identity": "none", "model": "", "model_dir": "/m"})
+    server.answers["/v1/models"] = (200, {"data": listed})
+    known = probe.check(unknown)
+    assert (known.state, known.model, server.asked["model"]) == (State.HEALTHY, name, name)
+    server.answers["/v1/models"] = (200, {"data": [{"id": "other"}]})
+    assert probe.check(known).why == f"It serves other, not {name}."
+    server.answers["/v1/models"] = (200, {"data": []})
+    assert probe.check(unknown).why == "It serves no model, not any."
+
+
+def test_a_server_without_a_list_is_asked_by_the_name_it_was_given(server, endpoint):
+    server.answers["/v1/models"] = (404, {"detail": "Not Found"})
+    assert probe.check(endpoint).state is State.UNHEALTHY
+    assert probe.check(endpoint.model_copy(update={"identity": "none"})).state is State.HEALTHY
+    nameless = probe.check(endpoint.model_copy(update={"identity": "none", "model": ""}))
+    assert (nameless.state, "no list of models" in nameless.why) == (State.UNHEALTHY, True)
+
+
+def test_an_endpoint_without_a_health_path_is_never_healthy(server, endpoint):
+    unverified = endpoint.model_copy(update={"ready_path": ""})
+    checked = probe.check(unverified)
+    assert (checked.state, checked.model) == (State.UNVERIFIED, "/models/a")
+    closed = probe.check(unverified.model_copy(update={"url": "http://127.0.0.1:9/v1"}))
+    assert closed.state is State.UNHEALTHY
+    assert "Nobody listens at 127.0.0.1:9" in closed.why
+    dead = endpoint.process.model_copy(update={"start_ticks": 1})
+    assert probe.check(unverified.model_copy(update={"process": dead})).state is State.FAILED
+
+
+def test_ready_may_be_another_status(server, endpoint):
+    ready = endpoint.model_copy(update={"ready_status": 204})
+    assert "/health answered 200, not 204." in probe.check(ready).why
+    server.answers["/health"] = (204, {})
+    assert probe.check(endpoint).state is State.UNHEALTHY
 
 
 def test_a_generation_that_does_not_come_is_degraded(server, endpoint, monkeypatch):
@@ -112,9 +185,8 @@ def test_a_generation_that_does_not_come_is_degraded(server, endpoint, monkeypat
 
 
 def test_a_ready_path_that_hangs_is_unhealthy(server, endpoint, monkeypatch):
-    monkeypatch.setattr(probe, "READY_TIMEOUT_S", 0.2)
     server.delay["/health"] = 1
-    checked = probe.check(endpoint)
+    checked = probe.check(endpoint.model_copy(update={"ready_timeout_s": 0.2}))
     assert checked.state is State.UNHEALTHY
     assert "No answer within 0.2 s" in checked.why
 
@@ -133,3 +205,12 @@ def test_asking_says_what_went_wrong_and_if_a_retry_can_help(server, endpoint):
     assert server.asked["messages"] == [{"role": "user", "content": "Answer briefly.\nHi?"}]
     with pytest.raises(TransientError, match="fake does not answer"):
         ask(endpoint_at("http://127.0.0.1:9/v1"), "Hi?")
+
+
+def test_asking_an_endpoint_whose_name_nobody_knows_asks_for_the_name_first(server, endpoint):
+    nameless = endpoint.model_copy(update={"identity": "none", "model": "", "ready_path": ""})
+    assert ask(nameless, "Hi?") == ""
+    assert server.asked["model"] == "/models/a"
+    server.answers["/v1/models"] = (404, {})
+    with pytest.raises(ServingError, match="fake does not say which model to ask for"):
+        ask(nameless, "Hi?")

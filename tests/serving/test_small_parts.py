@@ -1,4 +1,5 @@
 import shlex
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -6,9 +7,11 @@ from pydantic import ValidationError
 from flows.serving.ask import curl_line
 from flows.serving.causes import Cause, StartError, classify, last_lines
 from flows.serving.config import ServeConfig
+from flows.serving.log_progress import progress_note
 from flows.serving.registry import RUNTIMES, VARIANTS
+from flows.serving.runtimes import process
 from flows.serving.state import State
-from flows.serving.variants import transformers_serve
+from flows.serving.variants import transformers_serve, vllm
 from tests.serving.test_probe import endpoint_at
 
 
@@ -41,7 +44,7 @@ def test_states_are_what_records_hold_and_have_words():
 def test_settings_differ_with_threads_and_port_and_model(tmp_path):
     def digest(model_dir=tmp_path, **changes):
         config = ServeConfig(**changes)
-        return transformers_serve.launch(config, model_dir, config.port).digest()
+        return transformers_serve.launch(config, process.place(model_dir, config.port)).digest()
 
     assert digest() == digest(startup_budget_s=5, name="other")
     assert len({digest(), digest(threads=2), digest(port=8000), digest(model_dir=tmp_path / "b")}) == 4
@@ -63,10 +66,27 @@ def test_settings_differ_with_threads_and_port_and_model(tmp_path):
         ("OSError: Error no file named model.safetensors, or pytorch_model.bin, found in directory /m.", 1,
          Cause.UNKNOWN_MODEL),
         ("ValueError: The checkpoint you are trying to load has model type `blah` but Transformers does not recognize "
-         "this architecture.", 1, Cause.UNKNOWN_MODEL),
+         "this architecture.", 1, Cause.UNSUPPORTED_MODEL),
         ("ValueError: Unrecognized processing class in /m. Can't instantiate a processor, a tokenizer", 1,
          Cause.UNKNOWN_MODEL),
         ("OSError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': '/m'.", 1, Cause.MISSING_PATH),
+        ("OSError: [Errno 28] No space left on device: '/root/.cache/x'", 1, Cause.DISK_FULL),
+        ("RuntimeError: CUDA error: no kernel image is available for execution on the device", 1, Cause.GPU),
+        ("RuntimeError: Found no NVIDIA driver on your system.", 1, Cause.GPU),
+        ("ImportError: libcuda.so.1: cannot open shared object file: No such file or directory", 1, Cause.GPU),
+        ("api_server.py: error: unrecognized arguments: --no-such-flag", 2, Cause.BAD_OPTION),
+        ("api_server.py: error: argument --dtype: invalid choice: 'int3' (choose from 'auto')", 2, Cause.BAD_OPTION),
+        ("│ No such option: --no-such-flag                     │", 2, Cause.BAD_OPTION),
+        ("  Value error, User-specified max_model_len (99999) is greater than the derived max_model_len", 1,
+         Cause.BAD_OPTION),
+        ("huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo for url", 1,
+         Cause.GATED_MODEL),
+        ("  Value error, Model architectures ['XForCausalLM'] are not supported for now.", 1, Cause.UNSUPPORTED_MODEL),
+        ("llama_model_load: error loading model: unknown model architecture: 'x'", 1, Cause.UNSUPPORTED_MODEL),
+        ("/bin/bash: line 1: vllm: command not found", 127, Cause.MISSING_PROGRAM),
+        ("/opt/python: No module named vllm", 1, Cause.MISSING_PROGRAM),
+        ("mkdir: cannot create directory '/x': Permission denied\npre_start action 1 (mkdir) failed", 1,
+         Cause.PRE_START),
         ("ZeroDivisionError: division by zero", 1, Cause.OTHER),
     ],
 )  # fmt: skip
@@ -82,6 +102,27 @@ def test_the_last_lines_of_a_log_hold_a_progress_bar_once(tmp_path):
     assert lines[-3:] == ["99", "load: 100%", "d�ne"]
     assert last_lines(tmp_path / "none") == []
     assert str(StartError("It ended.", Cause.OTHER, lines[-1:])).endswith("Last 1 lines of the log:\n  | d�ne")
+
+
+# The lines are those of transformers 5.24, vLLM 0.32 and huggingface_hub.
+@pytest.mark.parametrize(
+    ("lines", "note"),
+    [
+        ([], ""),
+        (["INFO: Started server process"], ""),
+        (["Fetching 10 files:  30%|███  | 3/10"], "downloading 30 %"),
+        (["Fetching 10 files: 100%|", "Loading weights:  40%|████ | 116/290 [00:01]"], "loading weights 40 %"),
+        (["Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:00<00:00]"], "loading weights 50 %"),
+        (["INFO 11-25 model_runner.py: Starting to load model /m..."], "loading weights"),
+        (["Starting to load model /m...", "INFO backends.py:215 Dynamo bytecode transform time: 4.09 s"], "compiling"),
+        (
+            ["torch.compile takes 9 s", "Capturing CUDA graphs (PIECEWISE):  12%|█  | 8/67"],
+            "capturing CUDA graphs 12 %",
+        ),
+    ],
+)
+def test_progress_of_a_start_reads_from_the_log(lines, note):
+    assert progress_note(lines, vllm.launch(ServeConfig(), process.place(Path("/m"), 1)).signs) == note
 
 
 def test_a_curl_line_survives_quotes():

@@ -18,8 +18,9 @@ import psutil
 
 from flows.errors import ServingError
 from flows.serving.endpoint import ProcessRecord
-from flows.serving.variants.launch import Launch
+from flows.serving.variants.launch import Launch, Place
 
+CONTAINER = False
 HOST = "127.0.0.1"
 # Below the range from which the kernel takes ports for outgoing connections: a server binds only after it has loaded
 # its model, minutes later, and by then such a connection could sit on the port.
@@ -31,12 +32,19 @@ SECRET = re.compile(r"^PREFECT_|_(TOKEN|KEY|SECRET|PASSWORD)$")
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
+def place(model_dir: Path, port: int) -> Place:
+    """On this machine, reachable from this machine."""
+    return Place(model_dir, str(model_dir), HOST, port)
+
+
 def start(launch: Launch, log: Path) -> ProcessRecord:
     """Start detached, in a session of its own, output to `log`.
 
     Raises:
-        ServingError: the command cannot be started.
+        ServingError: there is no command, or it cannot be started.
     """
+    if not launch.command:
+        raise ServingError(f"There is no command to run, only an image ({launch.image}): that needs a container.")
     log.parent.mkdir(parents=True, exist_ok=True)
     env = {name: value for name, value in os.environ.items() if not SECRET.search(name)} | launch.env
     with log.open("ab") as output:

@@ -4,24 +4,94 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from flows.serving.config import ServeConfig
-from flows.serving.variants.launch import Launch
+from pydantic import Field
+
+from flows.config import Config
+from flows.serving import model_folder
+from flows.serving.variants.common import Flags, environment, flag_problems, local_program, program_problems
+from flows.serving.variants.launch import Launch, Place
+
+if TYPE_CHECKING:
+    from flows.serving.config import ServeConfig
+
+OURS = {"--host": "it is 127.0.0.1, or the container's", "--port": "set serve.port", "--dtype": "set dtype above"}
 
 
-def launch(config: ServeConfig, model_dir: Path, port: int) -> Launch:
-    """The command that serves `model_dir` on 127.0.0.1:`port`; clients name the folder's path as their model."""
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(model_dir)]
+class TransformersOptions(Config):
+    """`transformers serve`, on CPU or GPU."""
+
+    python: str = Field(
+        default="",
+        title="Python interpreter",
+        description="Interpreter whose environment holds transformers[serving]; empty means the one of this project, "
+        "in a container python3.",
+    )
+    image: str = Field(
+        default="", title="Image", description="Container image with transformers[serving]; needed in containers only."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", title="Number format", description="Format of the weights in memory; auto takes the folder's."
+    )
+    device: str = Field(
+        default="auto",
+        title="Device",
+        description="Where the model runs: auto, cpu, cuda or cuda:N with N the index of a GPU.",
+        pattern=r"^(auto|cpu|mps|cuda|cuda:\d{1,2})$",
+    )
+    continuous_batching: bool = Field(
+        default=False,
+        title="Continuous batching",
+        description="Answer requests together; takes several GiB more memory and pays off with many clients.",
+    )
+    extra_flags: Flags = Field(
+        default=[],
+        title="Further flags",
+        description="Further words of the command line of `transformers serve`, one an entry, as --compile.",
+    )
+
+
+def problems(config: ServeConfig, container: bool) -> list[str]:
+    """What cannot work, told before anything starts."""
+    options = config.transformers
+    found = flag_problems("serve.transformers.extra_flags", options.extra_flags, OURS)
+    if config.served_model_name not in ("", "{model_path}"):
+        found.append(
+            f"serve.served_model_name: `transformers serve` knows a model by its folder only, not as "
+            f"'{config.served_model_name}'. Leave it empty, or choose another variant such as vllm."
+        )
+    if container and not options.image:
+        found.append("serve.transformers.image: name an image that holds transformers[serving].")
+    if not container and options.python:
+        found += program_problems("serve.transformers.python", options.python, "Give the path of a Python interpreter.")
+    return found
+
+
+def check_folder(config: ServeConfig, folder: Path) -> None:
+    """Raise ServingError unless `folder` holds a whole model."""
+    model_folder.check_model(folder, allow_pickle=config.allow_pickle)
+
+
+def launch(config: ServeConfig, place: Place) -> Launch:
+    """The command that serves the folder; clients name the folder's path as their model."""
+    options = config.transformers
+    own = "python3" if place.container else sys.executable
+    python = options.python if place.container else local_program(options.python)
+    command = [python or own, "-m", "transformers.cli.transformers", "serve", place.model_path]
+    command += ["--host", place.host, "--port", str(place.port)]
+    if options.dtype != "auto":
+        command += ["--dtype", options.dtype]
+    if options.device != "auto":
+        command += ["--device", options.device]
+    if options.continuous_batching:
+        command.append("--continuous-batching")
     return Launch(
-        command=[*command, "--host", "127.0.0.1", "--port", str(port)],
-        env={
-            "OMP_NUM_THREADS": str(config.threads),
-            "MKL_NUM_THREADS": str(config.threads),
-            # A local folder needs no network; without the second one the command looks for updates on PyPI.
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-            "PYTHONUNBUFFERED": "1",
-        },
-        model=str(model_dir),
+        command=command + options.extra_flags,
+        env=environment(config, place, place.model_path),
+        model=place.model_path,
         ready_path="/health",
+        image=options.image,
+        port=place.port,
+        startup_budget_s=600,
     )

@@ -1,0 +1,17 @@
+"""How far a slow start is, read from the server's log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from flows.serving.variants.launch import LogSign
+
+
+def progress_note(log_lines: Sequence[str], signs: Sequence[LogSign]) -> str:
+    """The newest line that a sign knows, in words, as `loading weights 40 %`; empty if there is none."""
+    for line in reversed(log_lines):
+        for sign in signs:
+            if match := re.search(sign.pattern, line, re.IGNORECASE):
+                return f"{sign.words} {match[1]} %" if match.re.groups and match[1] else sign.words
+    return ""
