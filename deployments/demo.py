@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from deployments.local import CHECKOUT, Local
 from flows.errors import FinetuneError
@@ -61,8 +62,13 @@ def main() -> int:
 
 def _find(api: str, name: str) -> dict[str, Any]:
     body = {"flow_runs": {"name": {"any_": [name]}}, "limit": 1}
-    runs: list[dict[str, Any]] = httpx.post(f"{api}/flow_runs/filter", json=body, timeout=30).json()
-    return runs[0]
+    return dict(_patient("POST", f"{api}/flow_runs/filter", body)[0])
+
+
+@retry(retry=retry_if_exception_type(httpx.HTTPError), wait=wait_fixed(1), stop=stop_after_delay(120), reraise=True)
+def _patient(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
+    """One request; again while the server is too busy to answer."""
+    return httpx.request(method, url, json=body, timeout=30).raise_for_status().json()
 
 
 def _watch(api: str, run_id: str, local: Local, console: Console) -> dict[str, Any]:
@@ -72,11 +78,7 @@ def _watch(api: str, run_id: str, local: Local, console: Console) -> dict[str, A
     with Progress(stage, BarColumn(30), TimeElapsedColumn(), note, console=console, transient=True) as bar:
         task = bar.add_task("", total=1, stage="waiting", note="for the worker")
         while True:
-            try:
-                run: dict[str, Any] = httpx.get(f"{api}/flow_runs/{run_id}", timeout=30).json()
-            except httpx.HTTPError:
-                time.sleep(1)
-                continue
+            run: dict[str, Any] = _patient("GET", f"{api}/flow_runs/{run_id}")
             if run["state"]["type"] in FINAL:
                 return run
             seen = read_json(file)

@@ -40,5 +40,5 @@ def normalised(text: str) -> str:
 
 def term_key(term: str) -> str:
     """A term without its bracketed abbreviation or translation, evened out."""
-    bare = re.sub(r"[(\[（［].*?[)\]）］]", " ", term)
+    bare = re.sub(r"[(\[（［].*?[)\]）］]", " ", term, flags=re.DOTALL)
     return normalised(bare) or normalised(term)

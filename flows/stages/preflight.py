@@ -14,6 +14,7 @@ from flows.evaluation.config import EvaluationConfig
 from flows.serving.config import ServeConfig
 from flows.serving.records import load
 from flows.serving.runtimes.process import choose_port
+from flows.serving.start import problems as serving_problems
 from flows.stages.judge import judge_endpoint
 from flows.stages.run_context import RunContext
 from flows.training.config import FinetuneConfig, PretrainConfig
@@ -35,6 +36,7 @@ def preflight(
         ConfigError: there is at least one; a line each.
     """
     found = registry.problems(sources)
+    found += serving_problems(serve) if serve.enabled else []
     found += training_problems(pretrain, "pretrain") + training_problems(finetune, "finetune")
     checks: list[Callable[[], object]] = [
         lambda: registry.input_files(sources),

@@ -29,14 +29,22 @@ class Prefect:
 
     def start(self, deployment="demo-korean", **parameters):
         """Start a run of a deployment; nothing is awaited."""
-        found = httpx.get(f"{self.api}/deployments/name/domain-adaptation/{deployment}", timeout=30).json()
+        found = self.ask("GET", f"/deployments/name/domain-adaptation/{deployment}")
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        made = httpx.post(f"{self.api}/deployments/{found['id']}/create_flow_run", json=body, timeout=30)
-        assert made.is_success, made.text
-        return made.json()["id"]
+        return self.ask("POST", f"/deployments/{found['id']}/create_flow_run", json=body)["id"]
+
+    def ask(self, method, path, **more):
+        """One request, again while the server is too busy (503), as Prefect's own client does."""
+        for _ in range(20):
+            answer = httpx.request(method, f"{self.api}{path}", timeout=60, **more)
+            if answer.status_code != 503:
+                break
+            time.sleep(1)
+        assert answer.is_success, answer.text
+        return answer.json()
 
     def state(self, run_id):
-        return httpx.get(f"{self.api}/flow_runs/{run_id}", timeout=30).json()["state"]
+        return self.ask("GET", f"/flow_runs/{run_id}")["state"]
 
     def wait(self, run_id, seconds=240):
         deadline = time.monotonic() + seconds
@@ -53,13 +61,11 @@ class Prefect:
         """The run's log as its page shows it; what was logged last arrives a moment later."""
         time.sleep(2)
         body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
-        return "\n".join(
-            line["message"] for line in httpx.post(f"{self.api}/logs/filter", json=body, timeout=30).json()
-        )
+        return "\n".join(line["message"] for line in self.ask("POST", "/logs/filter", json=body))
 
     def artifacts(self, run_id):
         body = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
-        found = httpx.post(f"{self.api}/artifacts/filter", json=body, timeout=30).json()
+        found = self.ask("POST", "/artifacts/filter", json=body)
         return {artifact["key"]: artifact for artifact in found}
 
     def folder(self, run_id) -> Path:

@@ -100,7 +100,7 @@ def test_a_passed_gate_serves_the_model_and_stop_ends_it(prefect, glossary):
     assert isinstance(answer, str)
     curl = subprocess.run(report.endpoint.curl, shell=True, capture_output=True, text=True)
     assert json.loads(curl.stdout)["choices"]
-    variable = httpx.get(f"{prefect.api}/variables/name/endpoint_e2e", timeout=30).json()["value"]
+    variable = prefect.ask("GET", "/variables/name/endpoint_e2e")["value"]
     assert variable["url"] == endpoint.url
     assert "endpoint" in prefect.artifacts(run_id)
 
