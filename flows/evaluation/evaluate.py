@@ -17,6 +17,7 @@ from flows.evaluation.results import Evaluation, Example, Generation, Metrics
 from flows.evaluation.semscore import Scored, semscore
 from flows.evaluation.truthfulness import Score, stand_in_scores, truthfulness
 from flows.progress import Progress
+from flows.store.digest import value_digest
 
 EXAMPLE_QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -57,7 +58,7 @@ def run(config: EvaluateStageConfig, inputs: Mapping[str, Path], workdir: Path, 
         base_truth, trained_truth = stand_in_scores(rows, scored, score)
         reasons: list[str] = [""] * (2 * len(rows))
     else:
-        base_truth, trained_truth, reasons = _judged(config, rows, base, trained, progress)
+        base_truth, trained_truth, reasons = _judged(config, rows, base, trained, workdir, progress)
     evaluation = Evaluation(
         split=settings.split,
         metrics=Metrics(
@@ -92,7 +93,12 @@ def held_out(dataset: Path, settings: EvaluationConfig) -> list[Row]:
 
 
 def _judged(
-    config: EvaluateStageConfig, rows: list[Row], base: list[Reply], trained: list[Reply], progress: Progress
+    config: EvaluateStageConfig,
+    rows: list[Row],
+    base: list[Reply],
+    trained: list[Reply],
+    workdir: Path,
+    progress: Progress,
 ) -> tuple[list[Score], list[Score], list[str]]:
     assert config.judge is not None
     count = len(rows)
@@ -101,7 +107,10 @@ def _judged(
     def done(number: int) -> None:
         progress(2 * count + number / 2, 3 * count, f"judge: {number} of {2 * count} verdicts")
 
-    verdicts = judge(config.judge, config.evaluation.judge_language, [*rows, *rows], replies, done)
+    # By judge and language: with another one the verdicts start afresh.
+    asked = value_digest([config.judge.base_url, config.judge.model, config.evaluation.judge_language])
+    kept = workdir / f"verdicts-{asked[:12]}.jsonl"
+    verdicts = judge(config.judge, config.evaluation.judge_language, [*rows, *rows], replies, done, kept)
     scores: list[Score] = [verdict.score if verdict else None for verdict in verdicts]
     return scores[:count], scores[count:], [verdict.reason if verdict else "" for verdict in verdicts]
 

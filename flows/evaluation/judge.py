@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib.resources
 import json
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -21,6 +23,7 @@ from flows.corpus.question_templates import fill
 from flows.corpus.row import Row
 from flows.errors import EvaluationError, TransientError
 from flows.evaluation.config import JudgeEndpoint
+from flows.store.digest import value_digest
 
 PARALLEL = 8
 ATTEMPTS = 2  # asked again once when the verdict cannot be read
@@ -52,9 +55,16 @@ SCHEMA = {
 
 
 def judge(
-    endpoint: JudgeEndpoint, language: str, rows: list[Row], replies: list[str], done: Callable[[int], None]
+    endpoint: JudgeEndpoint,
+    language: str,
+    rows: list[Row],
+    replies: list[str],
+    done: Callable[[int], None],
+    kept: Path | None = None,
 ) -> list[Verdict | None]:
     """A verdict for each reply, in order; None where the judge's words could not be read.
+
+    Verdicts are appended to the file `kept` as they come; after a failure only the missing ones are asked for.
 
     Raises:
         TransientError: the endpoint does not answer (the client has retried with growing pauses).
@@ -63,13 +73,43 @@ def judge(
     client = make_client(endpoint)
     prompts = importlib.resources.files("flows.evaluation") / "judge_prompts" / f"{language}.yaml"
     prompt = yaml.safe_load(prompts.read_text("utf-8"))
+    memory = _Memory(kept)
+
+    def verdict_of(pair: tuple[Row, str]) -> Verdict | None:
+        row, reply = pair
+        key = value_digest([row.question, row.answer, reply])
+        if key not in memory.verdicts:
+            memory.keep(key, _verdict(client, endpoint, prompt, row, reply))
+        return memory.verdicts[key]
+
     verdicts: list[Verdict | None] = []
     with ThreadPoolExecutor(PARALLEL) as pool:
-        asked = pool.map(lambda pair: _verdict(client, endpoint, prompt, *pair), zip(rows, replies, strict=True))
-        for verdict in asked:
+        for verdict in pool.map(verdict_of, zip(rows, replies, strict=True)):
             verdicts.append(verdict)
             done(len(verdicts))
     return verdicts
+
+
+class _Memory:
+    """Verdicts by question, target and reply, in a file of JSON lines; a torn last line is forgotten."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        self.verdicts: dict[str, Verdict | None] = {}
+        for line in path.read_text("utf-8", "replace").splitlines() if path and path.exists() else []:
+            try:
+                key, verdict = json.loads(line)
+                self.verdicts[key] = Verdict.model_validate(verdict) if verdict else None
+            except ValueError:
+                continue
+
+    def keep(self, key: str, verdict: Verdict | None) -> None:
+        with self.lock:
+            self.verdicts[key] = verdict
+            if self.path:
+                with self.path.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps([key, verdict.model_dump() if verdict else None]) + "\n")
 
 
 def make_client(endpoint: JudgeEndpoint, key: str = "") -> OpenAI:

@@ -40,6 +40,29 @@ def ask(endpoint, row):
     return _ask
 
 
+def test_after_a_failure_only_the_missing_verdicts_are_asked_for(fake, endpoint, row, tmp_path):
+    rows = [row(n, question=f"Question {n}?", answer=f"Target {n}.") for n in range(12)]
+    replies, kept = [f"Reply {n}." for n in range(12)], tmp_path / "verdicts.jsonl"
+
+    def reply(request):
+        if "Reply 11." in words(request):
+            fake.forever = 401
+        return PROSE if "Reply 3." in words(request) else verdict(4)
+
+    fake.reply = reply
+    with pytest.raises(EvaluationError):
+        judge(endpoint, "en", rows + rows[:1], [*replies, "refused"], lambda number: None, kept)
+    known = len(kept.read_text().splitlines())
+    assert known >= 4
+    with kept.open("a") as stream:
+        stream.write('["torn", {"rea')
+    fake.forever, fake.requests[:] = None, []
+    fake.reply = lambda request: PROSE if "Reply 3." in words(request) else verdict(4)
+    found = judge(endpoint, "en", rows, replies, lambda number: None, kept)
+    assert len(fake.requests) <= 12 - known + 1
+    assert [one.score if one else None for one in found] == [None if n == 3 else 4 for n in range(12)]
+
+
 def words(request):
     return "\n".join(message["content"] for message in request["messages"])
 
@@ -56,7 +79,8 @@ def test_verdicts_come_in_the_order_of_the_rows(fake, ask):
 
 def test_the_request_holds_rubric_target_and_form_and_no_hint_of_the_model(fake, endpoint, row):
     asked = row(0, question="What is demurrage?", answer="A charge for delay.")
-    judge(endpoint, "en", [asked, asked], ["A fee.", "A fee."], lambda number: None)
+    for _ in range(2):
+        judge(endpoint, "en", [asked], ["A fee."], lambda number: None)
     request, other = fake.requests
     assert request == other, "the judge could tell base and trained model apart"
     assert (request["model"], request["temperature"]) == ("judge-model", 0)
