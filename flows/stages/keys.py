@@ -11,6 +11,10 @@ from flows.stages.registry import PACKAGE, Stage
 from flows.store.digest import code_digest, value_digest
 
 
+INPUT_WORDS = {"file_": "the source files changed", "trained": "another trained model"}
+MOST = 60  # characters of a value
+
+
 def dependencies(stage: Stage, config: BaseModel, inputs: dict[str, str]) -> dict[str, Any]:
     """What the stage's output depends on. `inputs` are names with digests of content, never paths or times."""
     return {
@@ -47,17 +51,18 @@ def what_changed(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
         if part == "code":
             changes.append("the stage's code changed")
         elif part == "inputs":
-            changes.append(f"another {field.replace('_', ' ')}")
+            changes.append(INPUT_WORDS.get(field.rstrip("0123456789"), f"another {field.replace('_', ' ')}"))
         else:
             changes.append(f"{field} {_word(old, name)} -> {_word(new, name)}")
-    return "; ".join(changes) if changes else "nothing changed"
+    return "; ".join(dict.fromkeys(changes)) if changes else "nothing changed"
 
 
 def _word(values: dict[str, Any], name: str) -> str:
     if name not in values:
         return "(none)"
     value = values[name]
-    return f"{value:g}" if isinstance(value, float) else str(value) or "(empty)"
+    words = f"{value:g}" if isinstance(value, float) else str(value) or "(empty)"
+    return words if len(words) <= MOST else f"{words[: MOST - 1]}…"
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

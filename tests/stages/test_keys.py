@@ -50,6 +50,8 @@ def test_what_changed_is_said_in_words():
     before = dependencies(STAGES["finetune"], FinetuneConfig(), {"dataset": "a", "model": "m"})
     after = dependencies(STAGES["finetune"], FinetuneConfig(learning_rate=1e-4), {"dataset": "b", "model": "m"})
     assert what_changed(before, after) == "learning_rate 0.0002 -> 0.0001; another dataset"
+    files = [{"inputs": {"file_0": text, "file_1": text}} for text in "ab"]
+    assert what_changed(*files) == "the source files changed"
     assert what_changed(None, after) == "first run"
     assert what_changed(after, after) == "nothing changed"
     assert what_changed({**after, "code": "other"}, after) == "the stage's code changed"
