@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from flows.stages.registry import PACKAGE, Stage
 from flows.store.digest import code_digest, value_digest
 
-
 INPUT_WORDS = {"file_": "the source files changed", "trained": "another trained model"}
 MOST = 60  # characters of a value
 
