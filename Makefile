@@ -40,8 +40,8 @@ $(VLLM)/installed:
 demo: $(VENV)/installed  ## the main job on this machine: sample text to trained, measured, served model
 	@$(BIN)/python -m deployments.demo
 
-stop: $(VENV)/installed  ## end server, worker and endpoints of the demo
-	@$(BIN)/python -m deployments.local down
+stop:  ## end server, worker and endpoints of the demo
+	@if test -e $(VENV)/installed; then $(BIN)/python -m deployments.local down; else echo 'Nothing was running.'; fi
 
 test: lint  ## set everything up and pass every test
 	$(BIN)/pytest
@@ -57,5 +57,6 @@ lint: $(VENV)/installed  ## ruff, mypy and the import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-clean: stop  ## remove what was made here (build/, caches), not the environment
-	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+clean: stop  ## remove what was made here (build/ but vLLM, caches), not the environments
+	find build -mindepth 1 -maxdepth 1 ! -name vllm -exec rm -rf {} + 2>/dev/null || true
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

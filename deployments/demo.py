@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from datetime import datetime
@@ -17,11 +16,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from deployments.local import CHECKOUT, Local
+from deployments.local import Local, default_folder
 from flows.errors import FinetuneError
 from flows.reporting.contract import RunReport
 from flows.serving import records
 from flows.serving.ask import ask, curl_line
+from flows.serving.runtimes import process
 from flows.serving.state import State
 from flows.stages.report import report_of
 from flows.store.files import read_json
@@ -34,7 +34,7 @@ DEPLOYMENT = "domain-adaptation/demo"
 def main() -> int:
     """Run it; 0 when the run completed and, with a passed gate, its endpoint answered."""
     console = Console(highlight=False)
-    local = Local(Path(os.environ.get("FINETUNE_LOCAL", CHECKOUT / "build")))
+    local = Local(default_folder())
     console.print("Starting a local Prefect server and worker …")
     found = local.up()
     local.apply(found.port)
@@ -81,8 +81,11 @@ def _watch(api: str, run_id: str, local: Local, console: Console) -> dict[str, A
             run: dict[str, Any] = _patient("GET", f"{api}/flow_runs/{run_id}")
             if run["state"]["type"] in FINAL:
                 return run
+            found = local.record()
+            if found is None or found.worker is None or not process.alive(found.worker):
+                raise FinetuneError("The worker has ended, so the run cannot go on. Start it again with make demo.")
             seen = read_json(file)
-            if seen:
+            if seen and "stage" in seen:
                 figures = " ".join(f"{key} {value:.3g}" for key, value in seen["figures"].items())
                 words = f"{seen['note']} {figures}"
                 bar.update(task, completed=seen["done"], total=seen["total"] or 1, stage=seen["stage"], note=words)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from flows.store.files import read_json, write_json
 
 CHECKOUT = Path(__file__).parents[1]
 POOL = "local"
+KEYS = re.compile(r"^(?!PREFECT_).*_(TOKEN|KEY)$")
 PORT = 4297  # Prefect's own default is 4200
 START_S = 120.0
 
@@ -148,8 +150,15 @@ class Local:
         return started
 
     def _start(self, command: list[str], port: int, log: str) -> ProcessRecord:
-        launch = Launch(command=command, env=self.own_environment(port), model="", ready_path="")
+        # The runs' own keys (HF_TOKEN, WANDB_API_KEY ...), which a served model would not get.
+        keys = {name: value for name, value in os.environ.items() if KEYS.search(name)} if log == "worker.log" else {}
+        launch = Launch(command=command, env=keys | self.own_environment(port), model="", ready_path="")
         return process.start(launch, self.folder / "prefect" / log)
+
+
+def default_folder() -> Path:
+    """`build/` of the checkout, or what FINETUNE_LOCAL names."""
+    return Path(os.environ.get("FINETUNE_LOCAL", CHECKOUT / "build"))
 
 
 def free_port() -> int:
@@ -171,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m deployments.local", description=__doc__)
     parser.add_argument("command", choices=["up", "down", "env"])
-    parser.add_argument("--folder", type=Path, default=CHECKOUT / "build", help="where everything of it lives")
+    parser.add_argument("--folder", type=Path, default=default_folder(), help="where everything of it lives")
     options = parser.parse_args(arguments)
     local = Local(options.folder)
     if options.command == "down":

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows.base_models.resolve import BaseModelConfig
 from flows.corpus.ladder import SplitConfig
 from flows.corpus.prepare import PrepareConfig
-from flows.corpus.sources.registry import Sources, input_files
-from flows.errors import FinetuneError
+from flows.corpus.sources.registry import Sources, named_files
+from flows.errors import FinetuneError, is_disk_full
+from flows.evaluation import embedders
 from flows.evaluation.config import EvaluateStageConfig, EvaluationConfig, GatePolicy
 from flows.evaluation.gate import decide
 from flows.reporting.contract import EndpointReport, GateReport, RunReport, StageReport
@@ -61,20 +61,27 @@ def domain_adaptation(
         run: Title, store, and which stages to run anyway.
     """
     context = current_run(run)
+    outcomes: dict[str, Outcome] = {}
+    stages: list[StageReport] = []
     try:
-        preflight(context, sources, model, pretrain, finetune, evaluation, serve)
-        report, outcomes = adapt_and_measure(context, sources, model, split, pretrain, finetune, evaluation, gate)
+        preflight(context, sources, split, model, pretrain, finetune, evaluation, serve)
+        report = adapt_and_measure(
+            context, outcomes, stages, sources, model, split, pretrain, finetune, evaluation, gate
+        )
         report = serve_if_passed(context, serve, report, outcomes)
     except FinetuneError as error:
-        where = f"{error.stage}: " if isinstance(error, StageError) else ""
-        create_markdown_artifact(f"# Failed\n\n{where}{error}", key="failure", description=f"{where}{error}"[:200])
-        return Failed(message=f"{where}{error}")
+        return reports.failed(context, stages, error.stage if isinstance(error, StageError) else "", str(error))
+    except OSError as error:
+        full = "the disk is full; free some space and run again: " if is_disk_full(error) else ""
+        return reports.failed(context, stages, "", f"{full}{error}. The store is {context.store.root}.")
     reasons = "" if report.gate.passed else f" Nothing is served. {'; '.join(report.gate.reasons)}."
     return Completed(message=verdict_line(report) + reasons)
 
 
 def adapt_and_measure(
     context: RunContext,
+    outcomes: dict[str, Outcome],
+    stages: list[StageReport],
     sources: Sources,
     model: BaseModelConfig,
     split: SplitConfig,
@@ -82,14 +89,14 @@ def adapt_and_measure(
     finetune: FinetuneConfig,
     evaluation: EvaluationConfig,
     gate: GatePolicy,
-) -> tuple[RunReport, dict[str, Outcome]]:
+) -> RunReport:
     """Prepare, pretrain, finetune, evaluate, gate; then the report, whatever the gate says.
+
+    `outcomes` and `stages` are filled as it goes, so that a failed run can say how far it came.
 
     Raises:
         StageError: a stage failed; its message is for people.
     """
-    outcomes: dict[str, Outcome] = {}
-    stages: list[StageReport] = []
 
     def stage(name: str, config: Any, inputs: dict[str, Outcome], base: bool = False, **environment: str) -> Outcome:
         folders = {key: Path(outcome.artifact.path) for key, outcome in inputs.items()}
@@ -97,18 +104,20 @@ def adapt_and_measure(
         if base:
             folders["base" if name == "evaluate" else "model"] = Path(start.path)
             digests["base_model"] = start.identity
+        if name == "evaluate":
+            digests["embedder"] = embedders.identity(evaluation.embedder)
         outcome = run_stage(context, StageCall(name, config, folders, digests, environment))
         outcomes[name] = outcome
         stages.append(reports.stage_report(outcome))
         return outcome
 
-    contents = {f"file_{number}": file_digest(file) for number, file in enumerate(input_files(sources))}
+    contents = {name: file_digest(file) for name, file in named_files(sources).items()}
     prepare = StageCall("prepare", PrepareConfig(sources=sources, split=split), {}, contents)
     dataset = outcomes["prepare"] = run_stage(context, prepare)
     stages.append(reports.stage_report(dataset))
 
     start, status, seconds = base_model(context, model)
-    stages.append(StageReport(name="base-model", status="ran" if status == "ran" else "cached", seconds=seconds))
+    stages.append(StageReport(name="base-model", status=status, seconds=seconds))
 
     studied = None
     if pretrain.enabled:
@@ -127,8 +136,8 @@ def adapt_and_measure(
 
     blank = GateReport(passed=False, reasons=[])
     report = reports.build_report(context, model.name, stages, outcomes, blank)
-    verdict = decide(report.metrics, gate)
-    return report.model_copy(update={"gate": GateReport(**verdict.model_dump())}), outcomes
+    verdict = decide(report.metrics, gate, report.split)
+    return report.model_copy(update={"gate": GateReport(**verdict.model_dump())})
 
 
 def serve_if_passed(
@@ -158,7 +167,7 @@ def serve_if_passed(
                 model=served.model,
                 curl=curl_line(served, question),
             )
-            line = StageReport(name="serve", status="ran" if status == "ran" else "cached", seconds=seconds)
+            line = StageReport(name="serve", status=status, seconds=seconds)
         except StageError as error:
             failure = error
             spent = time.monotonic() - started

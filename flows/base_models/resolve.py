@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 from pydantic import Field
 
 from flows.base_models import packaged, tiny
@@ -116,8 +117,9 @@ def require_chat_template(path: Path, name: str) -> None:
 
 def _convert(kind: Any, rest: str, path: Path, name: str) -> None:
     """Write the model beside its place and rename, so that a reader never sees half of one."""
+    for left in path.parent.glob(f".{path.name}.*"):  # by a start that was killed; the caller holds a lock
+        shutil.rmtree(left, ignore_errors=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
     try:
         model, tokenizer = kind.load(rest)
         model.save_pretrained(beside)
@@ -153,8 +155,12 @@ def _hub_commit(config: BaseModelConfig) -> str:
         cached = try_to_load_from_cache(config.name, "config.json", revision=revision)
     except HFValidationError as error:
         raise _unknown(config, "it is neither a folder here nor a well-formed Hub id") from error
-    except (HfHubHTTPError, OSError) as error:
+    except HfHubHTTPError as error:
         raise _unknown(config, str(error).splitlines()[0]) from error
+    except (httpx.HTTPError, OSError) as error:
+        cached = try_to_load_from_cache(config.name, "config.json", revision=revision)
+        if not isinstance(cached, str):
+            raise _unknown(config, f"the Hub cannot be reached ({error}) and the cache does not have it") from error
     if isinstance(cached, str):
         return Path(cached).parent.name
     raise _unknown(config, "HF_HUB_OFFLINE is set and it is not in the local Hub cache")
@@ -166,7 +172,7 @@ def _download(config: BaseModelConfig, commit: str) -> Path:
     patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model"]
     try:
         return Path(snapshot_download(config.name, revision=commit, allow_patterns=patterns))
-    except OSError as error:
+    except (httpx.HTTPError, OSError) as error:
         raise _unknown(config, str(error).splitlines()[0]) from error
 
 

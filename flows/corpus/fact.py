@@ -15,7 +15,7 @@ class Fact(Config):
     """What belongs together: nobody may be trained on one half of it and tested on the other by accident.
 
     `rows` are the questions to train on (or to ask a model that never saw the fact); `reworded` ask the same otherwise
-    and never become training rows; `documents` are its plain texts.
+    and never become training rows; `documents` are its plain texts; `file` and `line` say where it stands.
     """
 
     group: str
@@ -23,6 +23,8 @@ class Fact(Config):
     rows: list[Row]
     reworded: list[Row] = Field(default=[])
     documents: list[str] = Field(default=[])
+    file: str = ""
+    line: int | None = None
 
 
 class Found(Config):

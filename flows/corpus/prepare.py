@@ -41,6 +41,7 @@ def run(config: PrepareConfig, inputs: Mapping[str, Path], workdir: Path, progre
     progress(0, 3, "reading sources")
     found = read_sources(config.sources)
     facts, duplicates = join_facts(found.facts)
+    facts = without_trained_wordings(facts)
     drops = found.drops + duplicates
     require_enough(facts, drops)
     progress(1, 3, f"splitting {sum(len(fact.rows) for fact in facts)} rows")
@@ -61,7 +62,7 @@ def join_facts(facts: list[Fact]) -> tuple[list[Fact], list[Drop]]:
         for row in fact.rows:
             key = (normalised(row.question), normalised(row.answer))
             if key in seen:
-                drops.append(Drop(file="", reason="duplicate", detail=row.question[:80]))
+                drops.append(Drop(file=fact.file, line=fact.line, reason="duplicate", detail=row.question[:80]))
                 continue
             seen.add(key)
             rows.append(_with_own_id(row, taken))
@@ -77,6 +78,17 @@ def join_facts(facts: list[Fact]) -> tuple[list[Fact], list[Drop]]:
             documents=list(dict.fromkeys((before.documents if before else []) + fact.documents)),
         )
     return list(joined.values()), drops
+
+
+def without_trained_wordings(facts: list[Fact]) -> list[Fact]:
+    """Reworded questions that are somebody's training question are left out: they would ask what was trained."""
+    asked = {normalised(row.user_message) for fact in facts for row in fact.rows}
+    return [
+        fact.model_copy(
+            update={"reworded": [row for row in fact.reworded if normalised(row.user_message) not in asked]}
+        )
+        for fact in facts
+    ]
 
 
 def _with_own_id(row: Row, taken: set[str]) -> Row:
@@ -106,7 +118,7 @@ def require_enough(facts: list[Fact], drops: list[Drop]) -> None:
 
 
 def _place(drop: Drop) -> str:
-    return f"{drop.file}, line {drop.line}" if drop.line else drop.file or "(duplicate)"
+    return f"{drop.file}, line {drop.line}" if drop.line else drop.file
 
 
 def _write(config: PrepareConfig, ladder: Ladder, drops: list[Drop], output: Path) -> dict[str, Any]:
@@ -141,5 +153,6 @@ def _card(config: PrepareConfig, ladder: Ladder, rows: list[Row], drops: list[Dr
         "protocol": config.split.protocol,
         "leaking_test_rows": ladder.leaking_test_rows,
         "not_reworded": ladder.not_reworded,
+        "reworded_by": dict(Counter(row.reworded_by for row in rows if row.rung == "reworded").most_common()),
         "dropped_examples": [drop.model_dump() for drop in drops[:SHOWN_DROPS]],
     }

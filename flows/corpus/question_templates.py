@@ -56,6 +56,16 @@ class QuestionTemplates(Config):
     table: TableTemplates
 
 
+def check_override(path: str) -> None:
+    """Find out now whether a file of templates can be read.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if path:
+        _read_override(Path(path).expanduser())
+
+
 def load_templates(language: Language, domain: str = "", override: str = "") -> QuestionTemplates:
     """The shipped templates of a language, with the field's own word for itself and a file's parts laid over.
 

@@ -31,7 +31,7 @@ class Row(Config):
     instruction: str = ""
     split: Split = "train"
     rung: Rung = "trained"
-    reworded_by: Literal["", "template", "shuffled-options", "alternative-question", "paraphrase", "instruction"] = ""
+    reworded_by: Literal["", "template", "shuffled-options", "alternative-question", "instruction"] = ""
 
     @property
     def user_message(self) -> str:

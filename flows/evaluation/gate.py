@@ -16,9 +16,11 @@ class Verdict(BaseModel):
     reasons: list[str]
 
 
-def decide(metrics: Metrics, policy: GatePolicy) -> Verdict:
-    """Better where it was taught, and nowhere proven worse."""
+def decide(metrics: Metrics, policy: GatePolicy, split: str = "test") -> Verdict:
+    """Better where it was taught, and nowhere proven worse, on the test share."""
     checks = [_taught(metrics.semscore.reworded, policy)]
+    if split != "test":
+        checks.append((False, f"measured on the {split} share, on which recipes are tuned: only the test share counts"))
     for name in ("studied", "unseen"):
         rung: RungSemScore | None = getattr(metrics.semscore, name)
         if rung is not None:

@@ -97,7 +97,10 @@ class _Memory:
         self.path = path
         self.lock = threading.Lock()
         self.verdicts: dict[str, Verdict | None] = {}
-        for line in path.read_text("utf-8", "replace").splitlines() if path and path.exists() else []:
+        kept = path.read_text("utf-8", "replace") if path and path.exists() else ""
+        if path and kept and not kept.endswith("\n"):
+            path.write_bytes(path.read_bytes() + b"\n")  # ends a torn line, so that the next is whole
+        for line in kept.splitlines():
             try:
                 key, verdict = json.loads(line)
                 self.verdicts[key] = Verdict.model_validate(verdict) if verdict else None

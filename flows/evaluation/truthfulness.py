@@ -48,5 +48,6 @@ def truthfulness(rows: list[Row], base: Sequence[Score], trained: Sequence[Score
 
 def mean_score(found: dict[str, int]) -> float | None:
     """The mean of the readable scores; None when there is none."""
-    number = sum(found[str(value)] for value in range(1, 6))
-    return sum(value * found[str(value)] for value in range(1, 6)) / number if number else None
+    scores = {value: found.get(str(value), 0) for value in range(1, 6)}
+    number = sum(scores.values())
+    return sum(value * count for value, count in scores.items()) / number if number else None

@@ -41,6 +41,7 @@ class DataReport(Part):
     protocol: str = "ladder"
     leaking_test_rows: int = 0
     not_reworded: int = 0
+    reworded_by: dict[str, int] = Field(default_factory=dict)
     dropped_examples: list[dict[str, Any]] = Field(default_factory=list)
 
 
@@ -54,6 +55,8 @@ class TrainingReport(Part):
     tokens: int
     supervised_tokens: int
     tokens_per_second: float
+    examples: int = 0
+    too_long: int = 0
     loss: list[tuple[int, float]] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -96,6 +99,7 @@ class RunReport(Part):
     created: str
     base_model: str
     trained_model_uri: str
+    split: str = "test"
     stages: list[StageReport]
     data: DataReport
     training: list[TrainingReport]

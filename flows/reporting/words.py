@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from flows.evaluation.results import Estimate, RungSemScore, SemScore, Truthfulness
+from flows.evaluation.truthfulness import STAND_IN as STAND_IN
+from flows.evaluation.truthfulness import mean_score as mean_score
 from flows.reporting.contract import RunReport
 
 DASH = "–"
 ARROW = "→"
-STAND_IN = "stand-in: similarity"
 SCORES = ("1", "2", "3", "4", "5")
 
 RUNG_FACTS = {
@@ -116,12 +117,6 @@ def judge(truthfulness: Truthfulness) -> str:
 def judged(counts: dict[str, int], *scores: str) -> int:
     """How many replies got one of these scores (`1`..`5`, `unparsed`)."""
     return sum(counts.get(score, 0) for score in scores)
-
-
-def mean_score(counts: dict[str, int]) -> float | None:
-    """Mean of the readable scores, 1..5; None where there is none."""
-    n = judged(counts, *SCORES)
-    return sum(int(score) * counts.get(score, 0) for score in SCORES) / n if n else None
 
 
 def gate_words(report: RunReport) -> str:

@@ -10,6 +10,7 @@ from prefect.states import Failed, State
 
 from flows.base_models.resolve import BaseModelConfig, ResolvedModel, ready
 from flows.errors import FinetuneError
+from flows.reporting.contract import StageStatus
 from flows.stages.run_child import run_child
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import StageError, can_retry_help
@@ -18,7 +19,7 @@ from flows.store.locks import locked
 NAME = "base-model"
 
 
-def base_model(run: RunContext, config: BaseModelConfig) -> tuple[ResolvedModel, str, float]:
+def base_model(run: RunContext, config: BaseModelConfig) -> tuple[ResolvedModel, StageStatus, float]:
     """The loadable model, `ran` or `cached`, and the seconds it took.
 
     Raises:

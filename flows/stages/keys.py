@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from flows.stages.registry import PACKAGE, Stage
 from flows.store.digest import code_digest, value_digest
 
-INPUT_WORDS = {"file_": "the source files changed", "trained": "another trained model"}
 MOST = 60  # characters of a value
 
 
@@ -50,10 +49,16 @@ def what_changed(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
         if part == "code":
             changes.append("the stage's code changed")
         elif part == "inputs":
-            changes.append(INPUT_WORDS.get(field.rstrip("0123456789"), f"another {field.replace('_', ' ')}"))
+            changes.append(_another(field))
         else:
             changes.append(f"{field} {_word(old, name)} -> {_word(new, name)}")
     return "; ".join(dict.fromkeys(changes)) if changes else "nothing changed"
+
+
+def _another(field: str) -> str:
+    if field.startswith("sources."):
+        return "the source files changed"
+    return "another trained model" if field == "trained" else f"another {field.replace('_', ' ')}"
 
 
 def _word(values: dict[str, Any], name: str) -> str:

@@ -27,6 +27,13 @@ class ProgressArtifact:
         if self.artifact is not None and now - self.shown < EVERY_S and done < total:
             return
         self.shown = now
+        try:
+            self._show(now, done, total, note, figures)
+        except Exception as error:  # of whatever client: progress is nice to have, the stage goes on
+            get_run_logger().warning("The progress artifact of %s could not be updated: %s", self.stage, error)
+            self.artifact = None
+
+    def _show(self, now: float, done: float, total: float, note: str, figures: dict[str, float]) -> None:
         percent = 100 * done / total if total else 0.0
         words = " · ".join([part for part in (note, *(f"{key} {value:.4g}" for key, value in figures.items())) if part])
         if self.artifact is None:

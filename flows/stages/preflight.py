@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from flows.base_models.resolve import BaseModelConfig
 from flows.base_models.resolve import identity as model_identity
+from flows.corpus.ladder import SplitConfig
 from flows.corpus.sources import registry
 from flows.corpus.sources.registry import Sources
 from flows.errors import ConfigError, FinetuneError
@@ -17,6 +18,7 @@ from flows.serving.runtimes.process import choose_port
 from flows.serving.start import problems as serving_problems
 from flows.stages.judge import judge_endpoint
 from flows.stages.run_context import RunContext
+from flows.store.files import write_json
 from flows.training.config import FinetuneConfig, PretrainConfig
 from flows.training.config import problems as training_problems
 
@@ -24,6 +26,7 @@ from flows.training.config import problems as training_problems
 def preflight(
     run: RunContext,
     sources: Sources,
+    split: SplitConfig,
     model: BaseModelConfig,
     pretrain: PretrainConfig,
     finetune: FinetuneConfig,
@@ -36,10 +39,12 @@ def preflight(
         ConfigError: there is at least one; a line each.
     """
     found = registry.problems(sources)
+    if split.protocol == "rows" and evaluation.split == "dev":
+        found.append("evaluation.split: the protocol rows has no dev share; take test, or the protocol ladder.")
     found += serving_problems(serve) if serve.enabled else []
     found += training_problems(pretrain, "pretrain") + training_problems(finetune, "finetune")
     checks: list[Callable[[], object]] = [
-        lambda: registry.input_files(sources),
+        lambda: _check_store(run),
         lambda: model_identity(model),
         lambda: embedders.check(evaluation.embedder),
         lambda: _check_judge(evaluation.judge),
@@ -52,6 +57,15 @@ def preflight(
             found += str(error).splitlines()
     if found:
         raise ConfigError(found)
+
+
+def _check_store(run: RunContext) -> None:
+    try:
+        write_json(run.store.run(run.run_id) / "progress.json", {})
+    except OSError as error:
+        raise ConfigError(
+            f"run.store: the folder {run.store.root} cannot be written to: {error.strerror}. Choose another one."
+        ) from error
 
 
 def _check_judge(block_name: str) -> None:

@@ -27,8 +27,21 @@ class Stage(BaseModel):
     heavy: bool = True
 
 
-TRAINING_LIBRARIES = ["torch", "transformers", "trl", "peft"]
+TRAINING_LIBRARIES = ["torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers"]
 TRAINING_UNIMPORTANT = ["enabled", "threads", "log_steps", "checkpoint_steps", "report_to"]
+
+EVALUATION_CODE = [
+    "bootstrap.py",
+    "config.py",
+    "embedders.py",
+    "evaluate.py",
+    "generate.py",
+    "judge.py",
+    "judge_prompts",
+    "results.py",
+    "semscore.py",
+    "truthfulness.py",
+]
 
 STAGES = {
     stage.name: stage
@@ -62,8 +75,15 @@ STAGES = {
             name="evaluate",
             function="flows.evaluation.evaluate:run",
             artifact="evaluation",
-            code=["evaluation", "corpus/row.py", "training/chat.py", "training/loading.py"],
-            libraries=["torch", "transformers", "sentence-transformers"],
+            # All of the package but the gate, which is asked after it.
+            code=[
+                *(f"evaluation/{name}" for name in EVALUATION_CODE),
+                "corpus/row.py",
+                "corpus/question_templates.py",
+                "training/chat.py",
+                "training/loading.py",
+            ],
+            libraries=["torch", "transformers", "tokenizers", "sentence-transformers", "numpy", "scipy"],
             unimportant=["threads", "api_key_env"],
         ),
     )

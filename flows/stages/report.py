@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import platform
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.states import Failed, State
 
 from flows.corpus.row import HELD_OUT_RUNGS
 from flows.evaluation.results import Evaluation
@@ -31,6 +33,19 @@ from flows.store.files import read_json, write_json
 LIBRARIES = ["prefect-finetune", "prefect", "torch", "transformers", "trl", "peft", "datasets", "sentence-transformers"]
 
 
+def failed(run: RunContext, stages: list[StageReport], stage: str, message: str) -> State[Any]:
+    """What a run that failed leaves: how far it came, in `failure.json` and as artifacts; and its state."""
+    done = [*stages, StageReport(name=stage, status="failed", seconds=0.0, why=message)] if stage else stages
+    words = f"{stage}: {message}" if stage else message
+    failure = {"run_id": run.run_id, "message": words, "stages": [line.model_dump() for line in done]}
+    with contextlib.suppress(OSError):  # the store itself may be what is wrong
+        write_json(run.store.run(run.run_id) / "failure.json", failure)
+    create_markdown_artifact(f"# Failed\n\n{words}", key="failure", description=words[:200])
+    if done:
+        create_table_artifact(_stages(done), key="stages", description="How far the run came")
+    return Failed(message=words)
+
+
 def stage_report(outcome: Outcome) -> StageReport:
     """One line of the stages table."""
     cached = outcome.status == "cached"
@@ -46,7 +61,7 @@ def stage_report(outcome: Outcome) -> StageReport:
 
 def training_report(outcome: Outcome) -> TrainingReport:
     """What a training stage did, from its figures."""
-    names = ("method", "seconds", "steps", "tokens", "supervised_tokens", "tokens_per_second", "loss", "settings")
+    names = TrainingReport.model_fields.keys() - {"stage"}
     return TrainingReport(stage=outcome.stage, **{name: outcome.figures[name] for name in names})
 
 
@@ -58,7 +73,7 @@ def cost(run: RunContext, outcomes: list[Outcome]) -> CostReport:
         seconds=time.monotonic() - run.started,
         gpu_hours=sum(figures["stage_seconds"] * figures.get("gpus", 0) for figures in ran) / 3600,
         energy_kwh=None,
-        trained_tokens=sum(figures.get("tokens", 0) for figures in ran),
+        trained_tokens=sum(figures.get("tokens_this_time", 0) for figures in ran),
         peak_memory_gib=max(peaks) if peaks else None,
     )
 
@@ -84,6 +99,7 @@ def build_report(
         base_model=base_model,
         trained_model_uri=outcomes["finetune"].artifact.path,
         stages=stages,
+        split=evaluation.split,
         data=DataReport.model_validate(data),
         training=[training_report(outcomes[name]) for name in ("pretrain", "finetune") if name in outcomes],
         metrics=evaluation.metrics,
@@ -127,7 +143,7 @@ def show(run: RunContext, report: RunReport, folder: Path) -> None:
     verdict = verdict_line(report)
     create_markdown_artifact(summary_markdown(report, folder / "semscore.png"), key="report", description=verdict)
     create_table_artifact(_scores(report), key="semscore", description="SemScore per rung, base against trained")
-    create_table_artifact(_stages(report), key="stages", description="What ran, what came from the store, and why")
+    create_table_artifact(_stages(report.stages), key="stages", description="What ran, what was cached, and why")
     page = (folder / "report.html").as_uri()
     create_link_artifact(page, link_text=str(folder / "report.html"), key="report-page", description="The whole report")
     if report.endpoint is not None:
@@ -160,7 +176,7 @@ def _scores(report: RunReport) -> list[dict[str, Any]]:
     return table
 
 
-def _stages(report: RunReport) -> list[dict[str, Any]]:
+def _stages(stages: list[StageReport]) -> list[dict[str, Any]]:
     return [
         {
             "stage": s.name,
@@ -169,7 +185,7 @@ def _stages(report: RunReport) -> list[dict[str, Any]]:
             "why": s.why,
             "from run": s.from_run or "",
         }
-        for s in report.stages
+        for s in stages
     ]
 
 

@@ -11,6 +11,7 @@ from prefect.states import Failed, State
 from prefect.variables import Variable
 
 from flows.errors import FinetuneError
+from flows.reporting.contract import StageStatus
 from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
@@ -22,7 +23,7 @@ from flows.stages.stage_task import StageError
 NAME = "serve"
 
 
-def serve_model(run: RunContext, config: ServeConfig, model: Path) -> tuple[Endpoint, str, float]:
+def serve_model(run: RunContext, config: ServeConfig, model: Path) -> tuple[Endpoint, StageStatus, float]:
     """The healthy endpoint, `ran` or `cached` (it was serving this model already), and the seconds it took.
 
     Raises:

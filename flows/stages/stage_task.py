@@ -109,7 +109,9 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
 def _why(cached: bool, result: dict[str, Any], changed: str, asked: bool) -> str:
     if cached:
         return f"same inputs, settings and code as in {result['maker']['run_name']}"
-    return "asked to run anyway" if asked else changed
+    if asked:
+        return "asked to run anyway"
+    return "the former result is gone or damaged" if changed == "nothing changed" else changed
 
 
 def make_task(run: RunContext, call: StageCall, refresh: bool) -> Task[Any, Any]:

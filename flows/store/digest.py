@@ -33,7 +33,9 @@ def folder_digest(folder: Path) -> str:
 
 
 def code_digest(*sources: Path) -> str:
-    """SHA-256 over Python files (or folders of them) by meaning: comments, docstrings and layout do not count.
+    """SHA-256 over Python files (or folders of them) by meaning.
+
+    Comments, docstrings, layout, and titles and descriptions of fields do not count.
 
     Files that are not Python (prompt and question templates) count by their bytes.
     """
@@ -52,6 +54,8 @@ def code_digest(*sources: Path) -> str:
 def _meaning(code: str) -> str:
     tree = ast.parse(code)
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [word for word in node.keywords if word.arg not in ("title", "description")]
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
             value = body[0].value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Literal
 
 from pydantic import Field
@@ -129,6 +130,10 @@ def problems(section: TrainingSection, name: str) -> list[str]:
     found: list[str] = []
     if isinstance(section, PretrainConfig) and not section.enabled:
         return found
+    if section.report_to != "none" and importlib.util.find_spec(section.report_to) is None:
+        found.append(f"{name}.report_to: {section.report_to} is not installed here. Install it, or take none.")
+    if section.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        found.append(f"{name}.attention: flash_attention_2 needs the package flash-attn and a GPU. Take auto.")
     if section.lora.rslora and section.lora.alpha > section.lora.r * 4:
         found.append(
             f"{name}.lora.alpha: {section.lora.alpha:g} with rsLoRA at rank {section.lora.r} scales adapters by "

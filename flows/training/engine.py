@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.errors import DataError, OutOfDiskError, is_disk_full
+from flows.errors import DataError, ModelError, OutOfDiskError, is_disk_full
 from flows.progress import Progress
 from flows.training.chat import stop_ids
 from flows.training.checkpoints import newest_whole
@@ -56,6 +56,8 @@ def _train(
     set_seed(section.seed)
     tokenizer = load_tokenizer(base)
     examples, too_long = fitting(examples, tokenizer, section.max_length)
+    if too_long:
+        progress(0, 1, f"{too_long} of {too_long + len(examples)} examples are longer than max_length and left out")
     trainer = build_trainer(section, base, tokenizer, examples, workdir / "checkpoints")
     tokens, supervised = count_tokens(trainer.train_dataset)
     callback = ProgressCallback(progress, tokens * section.epochs / max(1, total_steps(trainer)))
@@ -75,6 +77,7 @@ def _train(
         "examples": len(examples),
         "too_long": too_long,
         "tokens": round(tokens * section.epochs),
+        "tokens_this_time": round(tokens * section.epochs * done_here),
         "supervised_tokens": round(supervised * section.epochs),
         "tokens_per_second": tokens * section.epochs * done_here / max(callback.seconds, 1e-9),
         "loss": loss,
@@ -84,10 +87,9 @@ def _train(
             "attention": trainer.model.config._attn_implementation or attention(section),
         },
     }
-    # Without times, so that the same weights are the same artifact.
-    lasting = {
-        name: figures[name] for name in figures if name not in ("seconds", "tokens_per_second", "resumed_from_step")
-    }
+    # Without what differs from attempt to attempt, so that the same weights are the same artifact.
+    passing = ("seconds", "tokens_per_second", "tokens_this_time", "resumed_from_step")
+    lasting = {name: figures[name] for name in figures if name not in passing}
     (workdir / "output" / "training.json").write_text(json.dumps(lasting, indent=1))
     return figures
 
@@ -155,13 +157,31 @@ def build_trainer(section: TrainingSection, base: Path, tokenizer: Any, examples
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    model = load_for_training(base, section)
+    if not full:
+        require_layers(model, section)
     return SFTTrainer(
-        model=load_for_training(base, section),
+        model=model,
         args=arguments,
         train_dataset=Dataset.from_list(examples),
         processing_class=tokenizer,
         peft_config=None if full else lora,
     )
+
+
+def require_layers(model: Any, section: TrainingSection) -> None:
+    """Refuse adapters on layers that the model does not have.
+
+    Raises:
+        ModelError: names them, and those that there are.
+    """
+    present = {name.rpartition(".")[2] for name, module in model.named_modules() if hasattr(module, "weight")}
+    missing = [name for name in section.lora.target_modules if name not in present]
+    if missing:
+        linear = sorted(name for name in present if name.endswith("proj")) or sorted(present)
+        raise ModelError(
+            f"lora.target_modules: the base model has no layer {', '.join(missing)}. It has: {', '.join(linear[:20])}."
+        )
 
 
 def count_tokens(dataset: Any) -> tuple[int, int]:

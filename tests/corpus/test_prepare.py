@@ -38,6 +38,37 @@ def test_duplicate_rows_are_counted_not_trained_twice(prepare, table):
     assert card["by_source"]["table"] == card["rows"]
 
 
+def test_a_duplicate_is_named_with_its_place(prepare, table):
+    card, _ = prepare(tables=[table("What is part 3?,Part number 3 of the machine.")])
+    [drop] = card["dropped_examples"]
+    assert (drop["file"].endswith("qa.csv"), drop["line"]) == (True, 32)
+
+
+def test_another_wording_that_is_trained_elsewhere_is_no_test_question(prepare, tmp_path):
+    lines = ["question,answer,other"]
+    for n in range(20):
+        what, define = f"What is part {n}?", f"Define part {n}."
+        lines += [f"{what},Answer {n} to it.,{define}", f"{define},The answer {n} is this.,{what}"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    card, output = prepare(
+        split={"reworded": 1, "studied": 0, "unseen": 0.2},
+        tables=[{"path": str(tmp_path / "t.csv"), "alternative": "other"}],
+    )
+    assert card["by_rung"]["reworded"] == 0
+    assert card["not_reworded"] > 0
+
+
+def test_the_card_says_how_rows_were_reworded(prepare, table):
+    card, _ = prepare(split={"reworded": 1}, tables=[table()])
+    assert card["reworded_by"] == {"instruction": card["by_rung"]["reworded"]}
+
+
+def test_wording_of_templates_alone_is_no_leak(prepare):
+    domain = "international trade, customs and supply chain management"
+    card, _ = prepare(domain=domain, terms=[{"path": "sample:trade_en/terms"}])
+    assert card["leaks_removed"] == 0
+
+
 def test_the_same_question_with_two_answers_keeps_both(prepare, table):
     card, output = prepare(tables=[table("What is part 3?,Another answer.")])
     rows = [row for row in read_rows(output) if row.question == "What is part 3?" and row.rung != "reworded"]

@@ -41,6 +41,31 @@ def test_exam_items_become_rows_and_a_missing_answer_a_drop(write):
     assert "item 2" in drop.detail
 
 
+@pytest.mark.parametrize(
+    ("answer", "resolved", "shuffles"),
+    [
+        ("2", "FOB.", True),
+        ("2. FOB.", "FOB.", True),
+        ("(2)", "FOB.", True),
+        ("② FOB", "FOB.", True),
+        ("FOB.", "FOB.", True),
+        ("3 days", "3 days", True),
+        ("9", "9", False),
+    ],
+)
+def test_an_answer_by_number_becomes_the_option_s_words(write, answer, resolved, shuffles):
+    path = write("exam.json", {"fixed_text": f"Question: Which term? 1. EXW. 2. FOB. 3. CIF. Answer: {answer}"})
+    [fact] = exams.read(ExamSource(path=path), EN, "x").facts
+    assert fact.rows[0].answer == resolved
+    assert bool(fact.reworded) is shuffles
+
+
+def test_a_folder_that_looks_like_a_file_is_not_read(tmp_path, write):
+    write("exam.json", {"fixed_text": "Question: A? Answer: b"})
+    (tmp_path / "more.json").mkdir()
+    assert len(exams.read(ExamSource(path=str(tmp_path)), EN, "x").facts) == 1
+
+
 def test_korean_markers_are_found_exactly():
     ko = load_templates("ko", "무역")
     found = exams.read(ExamSource(path="sample:trade_ko/exams"), ko, "x")
@@ -57,7 +82,7 @@ def test_korean_markers_are_found_exactly():
         ({"fixed_text": "질문: A 정답: b"}, "holds no 'Question:'"),
         ("질문: 가나다 정답: 라".encode("cp949"), "not UTF-8; it looks like CP949.*iconv -f CP949"),
         ('{"fixed_text": "Question: A"}'.encode("utf-16"), "not UTF-8; it looks like UTF-16"),
-        ("[" * 100_000, "nested too deeply|not JSON"),
+        ("[" * 100_000, "the JSON cannot be read|not JSON"),
     ],
 )
 def test_a_bad_exam_file_is_named(write, content, message):
@@ -164,6 +189,22 @@ def test_tables_of_every_kind_give_the_same_rows(tmp_path, kind):
     ]
     assert [fact.reworded[0].reworded_by for fact in found.facts] == ["alternative-question", "instruction"]
     assert [drop.reason for drop in found.drops] == ["no-question"]
+
+
+def test_a_row_with_a_comma_outside_quotes_is_dropped_not_cut(table):
+    found = tables.read(TableSource(**table("What is X?,A clause, which is long", rows=2)), EN, "x")
+    assert len(found.facts) == 2
+    [drop] = found.drops
+    assert (drop.reason, drop.line) == ("too-many-cells", 4)
+    assert "quotes" in drop.detail
+
+
+def test_half_a_surrogate_pair_and_nan_become_no_text(write):
+    pairs = '{"qa_pairs": [{"question": "a\\ud83d b", "answer": "c"}, {"question": "d", "answer": NaN}]}'
+    path = write("t.jsonl", json.dumps({"context": "c", "json_output": pairs}))
+    found = transcripts.read(TranscriptSource(path=path), EN, "x")
+    assert [(row.question, row.answer) for fact in found.facts for row in fact.rows] == [("a b", "c")]
+    assert [drop.reason for drop in found.drops] == ["no-answer"]
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(table):

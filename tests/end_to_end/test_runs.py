@@ -135,13 +135,15 @@ def test_all_problems_are_named_at_once_and_nothing_starts(prefect, tmp_path):
     run_id, state = prefect.run(
         **{
             **SMALL,
-            "sources": {"exams": [{"path": str(tmp_path / "empty")}]},
+            "sources": {"exams": [{"path": str(tmp_path / "empty")}, {"path": "nowhere"}], "templates": "no.yaml"},
             "model": {"name": "nobody/nothing"},
+            "finetune": {"report_to": "wandb"},
             "evaluation": {"embedder": "packaged:nothing", "judge": "no-such-block"},
         }
     )
     assert state["type"] == "FAILED"
-    for words in ("sources.exams[0]", "model.name", "evaluation.embedder", "evaluation.judge"):
+    everywhere = ("sources.exams[0]", "sources.exams[1]", "no.yaml", "finetune.report_to", "model.name")
+    for words in (*everywhere, "evaluation.embedder", "evaluation.judge"):
         assert words in state["message"]
     assert no_traceback_of_ours(prefect.log(run_id))
     assert sorted(artifacts.rglob("*")) == before
@@ -157,6 +159,8 @@ def test_bad_data_fails_at_once_without_retry_or_traceback(prefect, tmp_path):
     log = prefect.log(run_id)
     assert no_traceback_of_ours(log)
     assert "Retry" not in log
+    failure = json.loads((prefect.folder(run_id) / "failure.json").read_text())
+    assert [(stage["name"], stage["status"]) for stage in failure["stages"]] == [("prepare", "failed")]
 
 
 def test_a_taken_port_is_named_before_anything_is_trained(prefect, glossary):

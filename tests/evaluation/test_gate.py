@@ -31,6 +31,12 @@ def metrics(reworded=None, studied=None, unseen=None, judged=None, stand_in=True
 BETTER = rung(0.24, 0.16, 0.32)
 
 
+def test_a_recipe_is_not_proven_on_the_share_on_which_it_was_tuned():
+    verdict = decide(metrics(BETTER), GatePolicy(), "dev")
+    assert not verdict.passed
+    assert "measured on the dev share" in verdict.reasons[-1]
+
+
 def test_better_where_taught_and_nowhere_worse_passes():
     verdict = decide(metrics(BETTER, rung(0.0, -0.04, 0.04), rung(-0.04, -0.1, 0.02, n=12)), GatePolicy())
     assert verdict.passed

@@ -117,6 +117,16 @@ def test_a_refusal_and_a_split_by_rows_are_said_at_the_top(report, tmp_path):
     assert "Split by rows: 91 test rows" in top
 
 
+def test_a_headline_on_other_grounds_than_it_seems_says_so(report, tmp_path):
+    assert "dev share" not in rendered(report, tmp_path)
+    report.split = "dev"
+    report.data.reworded_by = {"template": 40, "instruction": 17}
+    page = " ".join(rendered(report, tmp_path).split())
+    assert "Measured on the dev share" in page
+    assert "17 of" in page
+    assert "change only the instruction" in page
+
+
 def test_the_stand_in_is_named_and_a_judge_is_not_called_one(report, tmp_path):
     assert "Truthfulness stand-in: similarity" in section(rendered(report, tmp_path), "Truthfulness")
     report.metrics.truthfulness.judge, report.metrics.truthfulness.stand_in = "gpt-5-mini", False

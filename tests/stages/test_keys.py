@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from flows.corpus.ladder import SplitConfig
 from flows.corpus.prepare import PrepareConfig
-from flows.corpus.sources.registry import Sources
+from flows.corpus.sources.registry import Sources, named_files
 from flows.evaluation.config import EvaluateStageConfig, EvaluationConfig, JudgeEndpoint
 from flows.stages.keys import cache_key, dependencies, what_changed
 from flows.stages.registry import PACKAGE, STAGES
@@ -23,6 +23,14 @@ def test_paths_do_not_count_but_content_and_settings_do():
     assert key("prepare", prepare("/a.csv"), file_0="x") == key("prepare", prepare("/b.csv"), file_0="x")
     assert key("prepare", prepare("/a.csv"), file_0="x") != key("prepare", prepare("/a.csv"), file_0="y")
     assert key("prepare", prepare("/a.csv"), file_0="x") != key("prepare", prepare("/a.csv", unseen=0.2), file_0="x")
+
+
+def test_the_same_bytes_read_in_another_way_are_another_input(tmp_path):
+    names = []
+    for name in ("a.csv", "a.tsv"):
+        (tmp_path / name).write_text("question,answer\n")
+        names.append(list(named_files(Sources(tables=[{"path": str(tmp_path / name)}]))))
+    assert names == [["sources.tables[0]/0.csv"], ["sources.tables[0]/0.tsv"]]
 
 
 @pytest.mark.parametrize("field", ["threads", "log_steps", "checkpoint_steps"])
@@ -50,7 +58,7 @@ def test_what_changed_is_said_in_words():
     before = dependencies(STAGES["finetune"], FinetuneConfig(), {"dataset": "a", "model": "m"})
     after = dependencies(STAGES["finetune"], FinetuneConfig(learning_rate=1e-4), {"dataset": "b", "model": "m"})
     assert what_changed(before, after) == "learning_rate 0.0002 -> 0.0001; another dataset"
-    files = [{"inputs": {"file_0": text, "file_1": text}} for text in "ab"]
+    files = [{"inputs": {"sources.exams[0]/0.json": text, "sources.exams[0]/1.json": text}} for text in "ab"]
     assert what_changed(*files) == "the source files changed"
     assert what_changed(None, after) == "first run"
     assert what_changed(after, after) == "nothing changed"

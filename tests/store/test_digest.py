@@ -27,6 +27,12 @@ def test_comments_and_docstrings_are_not_code(tmp_path):
     file.write_text('# why\ndef f():\n    """New words."""\n\n    return 1\n')
     assert code_digest(tmp_path) == before
     file.write_text("def f():\n    return 2\n")
+    other = code_digest(tmp_path)
+    file.write_text('a = Field(default=1, title="A", description="One.")\n')
+    one = code_digest(tmp_path)
+    file.write_text('a = Field(default=1, title="B", description="Two.")\n')
+    assert code_digest(tmp_path) == one != other
+    file.write_text("def f():\n    return 2\n")
     assert code_digest(tmp_path) != before
 
 

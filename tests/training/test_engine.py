@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from flows.corpus.row import read_rows
-from flows.errors import DataError, OutOfDiskError
+from flows.errors import DataError, ModelError, OutOfDiskError
 from flows.training.chat import conversation
-from flows.training.config import FinetuneConfig
-from flows.training.engine import build_trainer, count_tokens
+from flows.training.config import FinetuneConfig, LoraSection
+from flows.training.engine import build_trainer, count_tokens, require_layers
 from flows.training.loading import load_tokenizer
 
 
@@ -143,6 +143,13 @@ def test_rows_that_do_not_fit_are_left_out_and_counted(train):
 def test_nothing_that_fits_is_an_error_naming_the_field(train):
     with pytest.raises(DataError, match="max_length: none of the 24 training examples fits 32 tokens"):
         train(max_length=32)
+
+
+def test_adapters_on_layers_that_are_not_there_are_refused():
+    model = torch.nn.ModuleDict({"c_proj": torch.nn.Linear(2, 2), "q_proj": torch.nn.Linear(2, 2)})
+    section = FinetuneConfig(lora=LoraSection(target_modules=["q_proj", "v_proj"]))
+    with pytest.raises(ModelError, match=r"no layer v_proj\. It has: c_proj, q_proj"):
+        require_layers(model, section)
 
 
 def test_progress_never_goes_back_and_reports_loss_and_speed(train):

@@ -26,6 +26,10 @@ GLUED_BEFORE = re.compile(r"(?<=[^\s\d])([.?!。])\s*([1-9])\.(?=[^\s\d])")
 GLUED_AFTER = re.compile(r"((?:^|\s)[1-9])\.(?=[^\s\d])")
 
 
+CIRCLED = "①②③④⑤⑥⑦⑧⑨"
+NUMBERED_ANSWER = re.compile(rf"^\(?(?:(?P<digit>[1-9])|(?P<circled>[{CIRCLED}]))[.)번]*\s*(?P<rest>.*)$")
+
+
 class ExamSource(Config):
     """Exam papers as JSON files."""
 
@@ -72,7 +76,7 @@ def read(source: ExamSource, templates: QuestionTemplates, field: str) -> Found:
                 detail = f"item {number}: no '{answer_marker}' after: {question[:80]}"
                 drops.append(Drop(file=str(file), reason=reason, detail=detail))
                 continue
-            facts.append(_fact(question, answer, templates))
+            facts.append(_fact(question, answer, templates).model_copy(update={"file": str(file)}))
     return Found(facts=facts[: source.limit or None], drops=drops)
 
 
@@ -97,6 +101,23 @@ def split_options(question: str) -> tuple[str, list[str]]:
     return question[: cuts[0].start()].strip(), options
 
 
+def resolve_answer(answer: str, options: list[str]) -> str | None:
+    """The answer in words: `2`, `(2)`, `②` and `2. FOB` become the second option's text.
+
+    None when the answer names a number that no option has, so that its meaning hangs on an order we do not know.
+    """
+    if not options or answer in options:
+        return answer
+    found = NUMBERED_ANSWER.match(answer)
+    if found is None:
+        return answer
+    number = int(found["digit"]) if found["digit"] else CIRCLED.index(found["circled"]) + 1
+    option = options[number - 1] if number <= len(options) else None
+    if not found["rest"]:
+        return option
+    return option if option and normalised(found["rest"]) == normalised(option) else answer
+
+
 def _fixed_text(file: Path, question_marker: str) -> str:
     value = read_json(file)
     text = value.get("fixed_text") if isinstance(value, dict) else None
@@ -113,6 +134,8 @@ def _fixed_text(file: Path, question_marker: str) -> str:
 
 def _fact(question: str, answer: str, templates: QuestionTemplates) -> Fact:
     stem, options = split_options(question)
+    in_words = resolve_answer(answer, options)
+    answer = in_words or answer
     group = f"exam:{normalised(stem)}"
     context = f"{question} {templates.exam.answer_marker} {answer}"
     base = {"source": "exam", "group": group, "context": context, "answer": answer}
@@ -125,7 +148,7 @@ def _fact(question: str, answer: str, templates: QuestionTemplates) -> Fact:
             reworded_by="shuffled-options",
             **base,
         )
-        for shuffled in _shuffled(stem, options)
+        for shuffled in (_shuffled(stem, options) if in_words else ())
     ]
     return Fact(group=group, source="exam", rows=[row], reworded=reworded, documents=[context])
 

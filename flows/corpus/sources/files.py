@@ -25,7 +25,7 @@ def source_files(path: str, suffixes: tuple[str, ...], field: str) -> list[Path]
         return [root]
     if not root.exists():
         raise DataError(f"{field}: there is no file or folder '{path}' (looked in {Path.cwd()}).")
-    found = sorted(file for file in root.iterdir() if file.suffix.lower() in suffixes and not file.name.startswith("."))
+    found = sorted(file for file in root.iterdir() if _wanted(file, suffixes))
     if not found:
         others = len(list(root.iterdir()))
         raise DataError(
@@ -33,6 +33,10 @@ def source_files(path: str, suffixes: tuple[str, ...], field: str) -> list[Path]
             f"Put the source files directly in it."
         )
     return found
+
+
+def _wanted(file: Path, suffixes: tuple[str, ...]) -> bool:
+    return file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")
 
 
 def _root(path: str, field: str) -> Path:
@@ -92,8 +96,8 @@ def read_json(file: Path) -> Any:
         return json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise DataError(f"{file}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}.") from error
-    except RecursionError as error:
-        raise DataError(f"{file}: the JSON is nested too deeply to be one of our source shapes.") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise DataError(f"{file}: the JSON cannot be read: {str(error)[:200]}.") from error
 
 
 def read_json_lines(file: Path, drops: list[Drop]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -112,7 +116,7 @@ def read_json_lines(file: Path, drops: list[Drop]) -> Iterator[tuple[int, dict[s
             continue
         try:
             value = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             drops.append(Drop(file=str(file), line=number, reason="not-json", detail=str(error)))
             continue
         if isinstance(value, dict):

@@ -11,13 +11,13 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.corpus.fact import Found
-from flows.corpus.question_templates import Language, load_templates
+from flows.corpus.question_templates import Language, check_override, load_templates
 from flows.corpus.sources import exams, tables, terms, transcripts
 from flows.corpus.sources.exams import ExamSource
 from flows.corpus.sources.tables import TableSource
 from flows.corpus.sources.terms import TermSource
 from flows.corpus.sources.transcripts import TranscriptSource
-from flows.errors import ConfigError
+from flows.errors import ConfigError, DataError
 
 
 class Sources(Config):
@@ -58,10 +58,20 @@ def _each(sources: Sources) -> Iterator[tuple[ModuleType, Any, str]]:
 
 
 def problems(sources: Sources) -> list[str]:
-    """What is wrong with the parameter as a whole, in words."""
-    if any(True for _ in _each(sources)):
-        return []
-    return [f"sources: no source is given. Add at least one to {', '.join(READERS)}."]
+    """What can be told to be wrong before anything is read: no source at all, every path that is not there."""
+    if not any(True for _ in _each(sources)):
+        return [f"sources: no source is given. Add at least one to {', '.join(READERS)}."]
+    found: list[str] = []
+    for reader, source, field in _each(sources):
+        try:
+            reader.files(source, field)
+        except DataError as error:
+            found.append(str(error))
+    try:
+        check_override(sources.templates)
+    except DataError as error:
+        found.append(str(error))
+    return found
 
 
 def read_sources(sources: Sources) -> Found:
@@ -71,8 +81,8 @@ def read_sources(sources: Sources) -> Found:
         ConfigError: there is no source.
         DataError: a source cannot be read; names the file.
     """
-    if wrong := problems(sources):
-        raise ConfigError(wrong)
+    if not any(True for _ in _each(sources)):
+        raise ConfigError(problems(sources))
     templates = load_templates(sources.language, sources.domain, sources.templates)
     found = [reader.read(source, templates, field) for reader, source, field in _each(sources)]
     return Found(
@@ -86,5 +96,17 @@ def input_files(sources: Sources) -> list[Path]:
     Raises:
         DataError: a path is not there, or a folder holds nothing to read.
     """
-    found = [file for reader, source, field in _each(sources) for file in reader.files(source, field)]
-    return found + ([Path(sources.templates).expanduser()] if sources.templates else [])
+    return list(named_files(sources).values())
+
+
+def named_files(sources: Sources) -> dict[str, Path]:
+    """The same files under names that tell how they are read: the source's field, a number, the kind of file."""
+    found = {
+        f"{field}/{number}{file.suffix.lower()}": file
+        for reader, source, field in _each(sources)
+        for number, file in enumerate(reader.files(source, field))
+    }
+    if sources.templates:
+        check_override(sources.templates)
+        found["sources.templates"] = Path(sources.templates).expanduser()
+    return found

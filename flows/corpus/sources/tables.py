@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from flows.config import Config
 from flows.corpus.fact import Fact, Found, normalised
 from flows.corpus.question_templates import QuestionTemplates, fill
 from flows.corpus.row import Drop, Row
-from flows.corpus.sources.files import read_json_lines, read_text, source_files
+from flows.corpus.sources.files import MAX_LINE_BYTES, read_json_lines, read_text, source_files
 from flows.corpus.sources.transcripts import as_text
 from flows.errors import DataError
 
@@ -58,35 +57,24 @@ def files(source: TableSource, field: str) -> list[Path]:
 
 
 def read(source: TableSource, templates: QuestionTemplates, field: str) -> Found:
-    """Rows of one group become a fact.
+    """Each row becomes a fact; those of one group are joined later.
 
     Raises:
         DataError: a column is not there, a file is not UTF-8, no table, or of an unknown kind.
     """
-    groups: dict[str, list[Fact]] = {}
+    facts: list[Fact] = []
     drops: list[Drop] = []
-    taken = 0
     for file in files(source, field):
         for line, record in _records(file, source, drops, field):
-            if source.limit and taken >= source.limit:
+            if source.limit and len(facts) >= source.limit:
                 break
             fact = _fact(record, source, templates)
             if isinstance(fact, Fact):
-                groups.setdefault(fact.group, []).append(fact)
-                taken += 1
+                fact = fact.model_copy(update={"file": str(file), "line": line})
+                facts.append(fact)
             else:
                 drops.append(Drop(file=str(file), line=line, reason=fact, detail=str(record)[:80]))
-    return Found(facts=[_joined(parts) for parts in groups.values()], drops=drops)
-
-
-def _joined(parts: list[Fact]) -> Fact:
-    return parts[0].model_copy(
-        update={
-            "rows": [row for part in parts for row in part.rows],
-            "reworded": [row for part in parts for row in part.reworded],
-            "documents": list(dict.fromkeys(text for part in parts for text in part.documents)),
-        }
-    )
+    return Found(facts=facts, drops=drops)
 
 
 def _records(
@@ -94,7 +82,7 @@ def _records(
 ) -> Iterator[tuple[int | None, dict[str, Any]]]:
     kind = file.suffix.lower()
     if kind in (".csv", ".tsv"):
-        yield from _csv_records(file, source, field)
+        yield from _csv_records(file, source, drops, field)
     elif kind in (".jsonl", ".ndjson"):
         for line, record in read_json_lines(file, drops):
             _require_columns(source, list(record), file, field, line)
@@ -105,12 +93,20 @@ def _records(
         raise DataError(f"{field}: {file}: a table is a .csv, .tsv, .jsonl, .ndjson or .parquet file.")
 
 
-def _csv_records(file: Path, source: TableSource, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+def _csv_records(
+    file: Path, source: TableSource, drops: list[Drop], field: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(MAX_LINE_BYTES)
     reader = csv.DictReader(io.StringIO(read_text(file)), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
     _require_columns(source, list(reader.fieldnames or []), file, field, 1)
     try:
         for record in reader:
+            if None in record:  # what stands beyond the last column
+                detail = (
+                    f"more cells than columns; put texts with a comma in quotes: {str(record[source.question])[:60]}"
+                )
+                drops.append(Drop(file=str(file), line=reader.line_num, reason="too-many-cells", detail=detail))
+                continue
             yield reader.line_num, record
     except csv.Error as error:
         raise DataError(f"{file}, line {reader.line_num}: not a table: {error}.") from error

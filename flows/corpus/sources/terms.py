@@ -54,7 +54,7 @@ def read(source: TermSource, templates: QuestionTemplates, field: str) -> Found:
         for place, entry in _entries(value):
             fact = _fact(entry, templates)
             if isinstance(fact, Fact):
-                facts.append(fact)
+                facts.append(fact.model_copy(update={"file": str(file)}))
             else:
                 reason, detail = fact
                 drops.append(Drop(file=str(file), reason=reason, detail=f"entry {place}: {detail}"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,13 @@ def read(source: TranscriptSource, templates: QuestionTemplates, field: str) -> 
             fact = _fact(record, templates, here)
             drops += [drop.model_copy(update={"file": str(file), "line": line}) for drop in here]
             if fact is not None:
-                facts.append(fact)
+                facts.append(fact.model_copy(update={"file": str(file), "line": line}))
     return Found(facts=facts[: source.limit or None], drops=drops)
 
 
 def _fact(record: dict[str, Any], templates: QuestionTemplates, drops: list[Drop]) -> Fact | None:
-    context = record.get("context")
-    if not isinstance(context, str) or not context.strip():
+    context = as_lines(record.get("context"))
+    if not context:
         drops.append(Drop(file="", reason="no-context", detail=f"has the fields {', '.join(sorted(record))}"))
         return None
     # A passage may be given twice with other pairs: its text is its key, so both land on one rung.
@@ -68,21 +69,21 @@ def _fact(record: dict[str, Any], templates: QuestionTemplates, drops: list[Drop
             id=f"{group}#{hashlib.blake2b(normalised(question).encode(), digest_size=6).hexdigest()}",
             source="transcripts",
             group=group,
-            context=context.strip(),
+            context=context,
             question=question,
             answer=answer,
             instruction=templates.instruction,
         )
         for question, answer in _pairs(record.get("json_output"), drops)
     ]
-    return Fact(group=group, source="transcripts", rows=rows, documents=[context.strip()]) if rows else None
+    return Fact(group=group, source="transcripts", rows=rows, documents=[context]) if rows else None
 
 
 def _pairs(reply: Any, drops: list[Drop]) -> Iterator[tuple[str, str]]:
     if isinstance(reply, str):
         try:
             reply = json.loads(reply)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             drops.append(Drop(file="", reason="json-output-not-json", detail=f"json_output: {error}"))
             return
     pairs = reply.get("qa_pairs") if isinstance(reply, dict) else None
@@ -100,12 +101,18 @@ def _pairs(reply: Any, drops: list[Drop]) -> Iterator[tuple[str, str]]:
             drops.append(Drop(file="", reason=reason, detail=f"pair {number}: {str(pair)[:80]}"))
 
 
+def as_lines(value: Any) -> str:
+    """A text with its line breaks; "" for anything else."""
+    return value.encode("utf-8", "ignore").decode("utf-8").strip() if isinstance(value, str) else ""
+
+
 def as_text(value: Any) -> str:
     """Text of a value that an LLM may have given as text, a number, or a list of such; "" for anything else."""
     if isinstance(value, str):
-        return " ".join(value.split())
+        # Half a surrogate pair, as a cut-off reply leaves it, cannot be written as UTF-8.
+        return " ".join(value.encode("utf-8", "ignore").decode("utf-8").split())
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+        return str(value) if math.isfinite(value) else ""
     if isinstance(value, list) and all(as_text(item) for item in value):
         return ", ".join(as_text(item) for item in value)
     return ""
