@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -47,6 +50,15 @@ def test_a_model_that_does_not_exist_is_named(tmp_path):
         resolve(BaseModelConfig(name="nobody/nothing"), tmp_path)
     with pytest.raises(ModelError, match="There are: tiny:gemma-2, tiny:llama-3"):
         resolve(BaseModelConfig(name="tiny:gpt"), tmp_path)
+
+
+def test_a_hub_that_cannot_be_reached_is_said(tmp_path):
+    code = "from flows.base_models.resolve import BaseModelConfig, identity; identity(BaseModelConfig(name='google/gemma-2-2b-it'))"
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "ModelError: model.name: no base model 'google/gemma-2-2b-it': the Hub cannot be reached" in last
 
 
 def test_a_model_without_chat_template_is_refused(tmp_path):
