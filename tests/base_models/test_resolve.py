@@ -53,7 +53,7 @@ def test_a_model_that_does_not_exist_is_named(tmp_path):
 
 
 def test_a_hub_that_cannot_be_reached_is_said(tmp_path):
-    code = "from flows.base_models.resolve import BaseModelConfig, identity; identity(BaseModelConfig(name='google/gemma-2-2b-it'))"
+    code = "from flows.base_models.resolve import *; identity(BaseModelConfig(name='google/gemma-2-2b-it'))"
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
