@@ -64,6 +64,19 @@ def delete(folder: Path, name: str) -> None:
     _path(folder, name).unlink(missing_ok=True)
 
 
+def readable(folder: Path, name: str) -> Endpoint | None:
+    """The record of that name, or None if there is none or it is damaged."""
+    try:
+        return load(folder, name)
+    except ServingError:
+        return None
+
+
+def unknown(folder: Path, name: str) -> ServingError:
+    """The error for a name that nobody has, with the names there are."""
+    return ServingError(f"There is no endpoint '{name}' in {folder}. There are: {', '.join(names(folder)) or 'none'}.")
+
+
 def names(folder: Path) -> list[str]:
     """Names of all records, sorted."""
     return sorted(path.stem for path in folder.glob("*.json") if not path.name.startswith("."))

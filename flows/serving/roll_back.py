@@ -32,8 +32,7 @@ def roll_back(
     """
     serving = records.load(endpoints_dir, name)
     if serving is None:
-        known = ", ".join(records.names(endpoints_dir)) or "none"
-        raise ServingError(f"There is no endpoint '{name}' in {endpoints_dir}. There are: {known}.")
+        raise records.unknown(endpoints_dir, name)
     if to is None:
         before = [number for number in revisions.numbers(endpoints_dir, name) if number < serving.revision]
         if not before:
