@@ -1,13 +1,18 @@
 """Revisions of a name, and going back to one, with a fake server and with real ones."""
 
 import json
+import os
 import shutil
+import signal
+import time
+from datetime import timedelta
 
 import pytest
 
 from flows.errors import ServingError
 from flows.progress import silent
 from flows.serving import records, revisions
+from flows.serving.ask import ask
 from flows.serving.causes import StartError
 from flows.serving.config import ServeConfig
 from flows.serving.revisions import KEPT, Revision
@@ -16,7 +21,8 @@ from flows.serving.runtimes import process
 from flows.serving.start import start_endpoint
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
-from tests.serving.test_watch import World
+from flows.serving.watch import watch
+from tests.serving.test_watch import NOON, World
 
 
 @pytest.fixture
@@ -105,17 +111,31 @@ def test_a_revision_that_does_not_start_any_more_leaves_the_current_one_serving(
 
 
 @pytest.mark.end_to_end
-def test_a_real_model_is_taken_back_to_a_former_one(llama, tmp_path):
-    """Also after its server was killed: the watcher's restart serves the revision that served last."""
+def test_a_real_model_is_taken_back_to_a_former_one_killed_and_started_again(llama, tmp_path):
     other = shutil.copytree(llama, tmp_path / "other")
     folder = tmp_path / "endpoints"
     config = ServeConfig(name="real")
-    start_endpoint(config, llama, folder, silent, model_uri="models/a")
-    start_endpoint(config, other, folder, silent, model_uri="models/b")
-    notes = []
-    back = roll_back("real", folder, progress=lambda done, total, note="", /, **_: notes.append(note))
-    assert (back.model, back.model_uri, back.revision) == (str(llama), "models/a", 3)
-    assert records.list_endpoints(folder) == [back]
-    assert notes[-1] == f"real.next is healthy at {back.url}"
-    stopped = stop_endpoint("real", folder)
-    assert stopped.state is State.STOPPED
+    try:
+        start_endpoint(config, llama, folder, silent, model_uri="models/a")
+        start_endpoint(config, other, folder, silent, model_uri="models/b")
+        notes = []
+        back = roll_back("real", folder, progress=lambda done, total, note="", /, **_: notes.append(note))
+        assert (back.model, back.model_uri, back.revision) == (str(llama), "models/a", 3)
+        assert records.list_endpoints(folder) == [back]
+        assert notes[-1] == f"real.next is healthy at {back.url}"
+        assert [change.what for change in watch(folder, NOON)] == ["rolled-back", "healthy"]
+
+        os.kill(back.process.pid, signal.SIGKILL)
+        while process.alive(back.process):
+            time.sleep(0.01)
+        assert [change.what for change in watch(folder, NOON + timedelta(seconds=60))] == ["failed"]
+        assert [change.what for change in watch(folder, NOON + timedelta(seconds=120))] == ["starting"]
+        deadline = time.monotonic() + 120
+        while not (changes := watch(folder, NOON + timedelta(seconds=180))) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert [change.what for change in changes] == ["healthy"]
+        again = records.load(folder, "real")
+        assert (again.model, again.url, again.revision) == (str(llama), back.url, 3)
+        assert isinstance(ask(again, "Hi?", max_tokens=2), str)
+    finally:
+        stop_endpoint("real", folder)
