@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -97,9 +98,9 @@ class History(BaseModel):
         begin = now.timestamp() - KEPT.total_seconds()
         sorted_in: list[list[Sample]] = [[] for _ in range(parts)]
         for sample in self.samples:
-            part = int((sample.at - begin) / width)
-            if 0 <= part <= parts:
-                sorted_in[min(part, parts - 1)].append(sample)
+            part = math.ceil((sample.at - begin) / width) - 1
+            if 0 <= part < parts:
+                sorted_in[part].append(sample)
         return [_share(samples) for samples in sorted_in]
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import logging
 from typing import Any
 
-from prefect import get_run_logger
 from prefect.artifacts import Artifact, create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
@@ -77,9 +75,10 @@ def show_page(store: Store, endpoints: list[Endpoint], changed: bool) -> str:
 
 
 def failed(error: FinetuneError) -> State[Any]:
-    """The state of a run that ends with an error for people: its words in message, log and artifact, no traceback."""
-    logger: logging.Logger | logging.LoggerAdapter[Any] = get_run_logger()
-    logger.error("%s", error)
+    """The state of a run that ends with an error for people: its words in message and artifact, without a traceback.
+
+    Prefect logs the message.
+    """
     first = str(error).splitlines()[0]
     create_markdown_artifact(f"# Failed\n\n```\n{error}\n```", key="failure", description=first[:200])
     return Failed(message=str(error))
