@@ -17,7 +17,7 @@ from flows.errors import FinetuneError, ServingError
 from flows.serving import history as histories
 from flows.serving import probe, records, revisions
 from flows.serving.causes import Cause, classify, last_lines
-from flows.serving.endpoint import Endpoint
+from flows.serving.endpoint import Endpoint, ProcessRecord
 from flows.serving.history import Change, History
 from flows.serving.runtimes import process
 from flows.serving.start import restart
@@ -169,7 +169,7 @@ def _failed(folder: Path, endpoint: Endpoint, history: History, why: str, now: d
     scheduled = history.restart_at is not None or history.restarts >= MOST_RESTARTS
     if history.state is not State.FAILED or not scheduled:
         _end_rest(endpoint)
-        if process.rebooted(endpoint.process):
+        if isinstance(endpoint.process, ProcessRecord) and process.rebooted(endpoint.process):
             why += " The machine was started again since."
         if (cause := classify(last_lines(Path(endpoint.log)))) is not Cause.OTHER:
             why += f" Cause: {cause.words}. {cause.remedy}"
