@@ -3,14 +3,22 @@
 import pytest
 
 from flows.domain_adaptation import domain_adaptation
+from flows.list_endpoints import list_endpoints
+from flows.roll_back import roll_back
+from flows.serve_variant import serve_variant
+from flows.stop_endpoint import stop_endpoint
+from flows.watch_endpoints import watch_endpoints
 
-SCHEMA = domain_adaptation.parameters.model_dump()
-DEFINITIONS = SCHEMA["definitions"]
+FLOWS = [domain_adaptation, serve_variant, stop_endpoint, roll_back, list_endpoints, watch_endpoints]
+SCHEMAS = {flow.name: flow.parameters.model_dump() for flow in FLOWS}
+DEFINITIONS = {model: of for schema in SCHEMAS.values() for model, of in schema["definitions"].items()}
 FIELDS = [(model, name, field) for model, of in DEFINITIONS.items() for name, field in of.get("properties", {}).items()]
+PARAMETERS = [(flow, name, field) for flow, of in SCHEMAS.items() for name, field in of["properties"].items()]
 
 
-def test_every_parameter_says_what_it_is():
-    assert list(SCHEMA["properties"]) == [
+def test_the_parameters_of_the_main_flow():
+    schema = SCHEMAS["domain-adaptation"]
+    assert list(schema["properties"]) == [
         "sources",
         "model",
         "split",
@@ -21,8 +29,19 @@ def test_every_parameter_says_what_it_is():
         "serve",
         "run",
     ]
-    assert all(parameter.get("description") for parameter in SCHEMA["properties"].values())
-    assert SCHEMA["required"] == ["sources", "model"]
+    assert schema["required"] == ["sources", "model"]
+
+
+@pytest.mark.parametrize(("flow", "name", "field"), PARAMETERS, ids=[f"{flow}.{name}" for flow, name, _ in PARAMETERS])
+def test_every_parameter_says_what_it_is_and_has_a_shape_that_the_form_draws(flow, name, field):
+    assert field.get("description", "").strip().endswith("."), field.get("description")
+    assert not {"anyOf", "oneOf"} & field.keys()
+
+
+def test_a_name_that_is_none_is_refused_by_the_form():
+    for flow in ("stop-endpoint", "roll-back"):
+        assert SCHEMAS[flow]["properties"]["name"]["pattern"]
+    assert SCHEMAS["roll-back"]["properties"]["to"]["minimum"] == 0
 
 
 @pytest.mark.parametrize(("model", "name", "field"), FIELDS, ids=[f"{model}.{name}" for model, name, _ in FIELDS])

@@ -40,7 +40,8 @@ def plain(text: str | None) -> str:
     return re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", line)
 
 
-def _table(head: list[str], rows: list[list[Any]]) -> str:
+def table(head: list[str], rows: list[list[Any]]) -> str:
+    """A table of cells that are Markdown already."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
@@ -67,7 +68,7 @@ def _semscore(report: RunReport) -> str:
             ]
         )
     head = ["SemScore", "n", "base (95 %)", "trained (95 %)", "change", "95 % interval", "proven", "floor", "ceiling"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _truthfulness(report: RunReport) -> str:
@@ -83,7 +84,7 @@ def _truthfulness(report: RunReport) -> str:
         means = f"{words.number(words.mean_score(base))} → {words.number(words.mean_score(trained))}"
         rows.append([rung, *pairs, means])
     judge = plain(words.judge(report.metrics.truthfulness))
-    return _table([f"Truthfulness, {judge}", "scores 1–2", "scores 4–5", "unparsed", "mean"], rows)
+    return table([f"Truthfulness, {judge}", "scores 1–2", "scores 4–5", "unparsed", "mean"], rows)
 
 
 def _example(example: Example) -> str:
@@ -92,7 +93,7 @@ def _example(example: Example) -> str:
         ["base", plain(example.base_reply), words.number(example.base_score)],
         ["trained", plain(example.trained_reply), f"**{words.number(example.trained_score)}**"],
     ]
-    return f"**{plain(example.question)}** ({plain(example.rung)})\n\n{_table(['', 'text', 'SemScore'], rows)}"
+    return f"**{plain(example.question)}** ({plain(example.rung)})\n\n{table(['', 'text', 'SemScore'], rows)}"
 
 
 def _stages(report: RunReport) -> str:
@@ -106,7 +107,7 @@ def _stages(report: RunReport) -> str:
         ]
         for stage in report.stages
     ]
-    return _table(["stage", "status", "time", "why", "from run"], rows)
+    return table(["stage", "status", "time", "why", "from run"], rows)
 
 
 def _links(report: RunReport) -> str:

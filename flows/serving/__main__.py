@@ -71,21 +71,16 @@ def _stop(options: argparse.Namespace, folder: Path) -> int:
             print(f"{endpoint.name}: {endpoint.state.words} {endpoint.why}")
         elif not options.all:  # a .next or .previous is gone together with its name
             missing = 1
-            print(f"There is no endpoint '{name}' in {folder}. {_known(folder)}", file=sys.stderr)
+            print(records.unknown(folder, name), file=sys.stderr)
     return missing
 
 
 def _ask(options: argparse.Namespace, folder: Path) -> int:
     endpoint = records.load(folder, options.name)
     if endpoint is None:
-        print(f"There is no endpoint '{options.name}' in {folder}. {_known(folder)}", file=sys.stderr)
-        return 1
+        raise records.unknown(folder, options.name)
     print(ask(endpoint, options.question, options.instruction, options.max_tokens))
     return 0
-
-
-def _known(folder: Path) -> str:
-    return f"There are: {', '.join(records.names(folder)) or 'none'}."
 
 
 if __name__ == "__main__":

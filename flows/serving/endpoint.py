@@ -26,9 +26,10 @@ class ProcessRecord(BaseModel):
 class Endpoint(BaseModel):
     """One endpoint. `url` is an OpenAI base URL (ends in /v1); `model` is the name clients put in their requests.
 
-    `settings` is a digest of the command and the environment the server was started with; `why` says more about
-    `state`; `started` is ISO 8601, UTC; `run_id` and `run_url` name the run that started it. `model_dir` is the folder
-    on this machine. How it is checked (`ready_path` to `failure_threshold`) is as in `Launch`.
+    `settings` is a digest of the command and the environment the server was started with; `revision` numbers the
+    promotions of the name, from 1 (0: not promoted yet); `why` says more about `state`; `started` is ISO 8601, UTC;
+    `run_id` and `run_url` name the run that started it. `model_dir` is the folder on this machine. How it is checked
+    (`ready_path` to `failure_threshold`) is as in `Launch`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +53,7 @@ class Endpoint(BaseModel):
     probe_interval_s: float = 10
     failure_threshold: int = 3
     settings: str
+    revision: int = 0
     started: str
     run_id: str = ""
     run_url: str = ""

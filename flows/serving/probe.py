@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 from typing import Any
 
@@ -26,6 +27,10 @@ class ProcessEndedError(ProbeError):
     """There is no process to ask."""
 
     state = State.FAILED
+
+
+class CertainError(ProbeError):
+    """One such answer is enough: another model is served, or the server says itself that it cannot serve (503)."""
 
 
 class GenerationError(ProbeError):
@@ -70,7 +75,8 @@ def ready(endpoint: Endpoint) -> None:
     response = _request("GET", endpoint.ready_url, endpoint.ready_timeout_s)
     if response.status_code != endpoint.ready_status:
         wanted = "" if endpoint.ready_status == 200 else f", not {endpoint.ready_status}"
-        raise ProbeError(f"GET {endpoint.ready_url} answered {response.status_code}{wanted}.")
+        problem = CertainError if response.status_code == 503 else ProbeError
+        raise problem(f"GET {endpoint.ready_url} answered {response.status_code}{wanted}.")
 
 
 def identity(endpoint: Endpoint) -> str:
@@ -93,9 +99,9 @@ def identity(endpoint: Endpoint) -> str:
     if not endpoint.model and served:
         return next((name for name, root in served.items() if endpoint.model_dir in (name, root)), next(iter(served)))
     if endpoint.model not in served:
-        raise ProbeError(f"It serves {', '.join(served) or 'no model'}, not {endpoint.model or 'any'}.")
+        raise CertainError(f"It serves {', '.join(served) or 'no model'}, not {endpoint.model or 'any'}.")
     if endpoint.identity == "root" and served[endpoint.model] != endpoint.root:
-        raise ProbeError(f"Its model {endpoint.model} is {served[endpoint.model] or 'unknown'}, not {endpoint.root}.")
+        raise CertainError(f"Its model {endpoint.model} is {served[endpoint.model] or 'unknown'}, not {endpoint.root}.")
     return endpoint.model
 
 
@@ -159,12 +165,22 @@ def check(endpoint: Endpoint) -> Endpoint:
         return endpoint.model_copy(update={"state": error.state, "why": str(error)})
 
 
+@functools.cache
+def _client() -> httpx.Client:
+    """One for all threads: a client of its own for every request costs more time than the request.
+
+    No connection is kept: a server that was started again would be met through a dead one.
+    """
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    return httpx.Client(trust_env=False, limits=limits)
+
+
 def _request(
     method: str, url: str, timeout_s: float, body: dict[str, Any] | None = None, late: type[ProbeError] = ProbeError
 ) -> httpx.Response:
     """One request, past the environment's proxies: they are not meant for this machine."""
     try:
-        return httpx.request(method, url, json=body, timeout=timeout_s, trust_env=False)
+        return _client().request(method, url, json=body, timeout=timeout_s)
     except httpx.TimeoutException as error:
         raise late(f"No answer within {timeout_s:g} s from {url}.") from error
     except httpx.HTTPError as error:

@@ -7,11 +7,14 @@ Both are gone after a start that ended in any way but being killed; the next sta
 from __future__ import annotations
 
 import fcntl
+import math
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import ValidationError
 
@@ -22,6 +25,7 @@ from flows.serving.state import State
 
 NEXT = ".next"
 PREVIOUS = ".previous"
+LOCK_POLL_S = 0.05
 
 
 def load(folder: Path, name: str) -> Endpoint | None:
@@ -60,6 +64,19 @@ def delete(folder: Path, name: str) -> None:
     _path(folder, name).unlink(missing_ok=True)
 
 
+def readable(folder: Path, name: str) -> Endpoint | None:
+    """The record of that name, or None if there is none or it is damaged."""
+    try:
+        return load(folder, name)
+    except ServingError:
+        return None
+
+
+def unknown(folder: Path, name: str) -> ServingError:
+    """The error for a name that nobody has, with the names there are."""
+    return ServingError(f"There is no endpoint '{name}' in {folder}. There are: {', '.join(names(folder)) or 'none'}.")
+
+
 def names(folder: Path) -> list[str]:
     """Names of all records, sorted."""
     return sorted(path.stem for path in folder.glob("*.json") if not path.name.startswith("."))
@@ -74,7 +91,7 @@ def list_endpoints(folder: Path) -> list[Endpoint]:
 
 def current(folder: Path, endpoint: Endpoint) -> Endpoint:
     """The endpoint with its true state, asked for now."""
-    if endpoint.state is State.STOPPED:
+    if endpoint.state in (State.STOPPED, State.DRAINING):
         return endpoint
     if endpoint.state is not State.STARTING:
         return probe.check(endpoint)
@@ -82,6 +99,10 @@ def current(folder: Path, endpoint: Endpoint) -> Endpoint:
         probe.process_alive(endpoint)
     except probe.ProbeError as error:
         return endpoint.model_copy(update={"state": State.FAILED, "why": str(error)})
+    if not endpoint.name.endswith(NEXT):  # restarted by the watcher, which does not stay to see it answer
+        checked = probe.check(endpoint)
+        good = checked.state in (State.HEALTHY, State.UNVERIFIED)
+        return checked if good else endpoint.model_copy(update={"why": checked.why})
     if _locked(folder, endpoint.name):
         return endpoint
     why = "Who started it is gone and never saw it answer; stop it or start it again."
@@ -89,12 +110,25 @@ def current(folder: Path, endpoint: Endpoint) -> Endpoint:
 
 
 @contextmanager
-def starting(folder: Path, name: str) -> Iterator[None]:
-    """Hold the right to start `name`; waits for who holds it. The kernel frees it when the holder dies."""
+def starting(folder: Path, name: str, wait_s: float = math.inf) -> Iterator[bool]:
+    """Hold the right to start `name`; waits up to `wait_s` seconds for who holds it. Yields whether it is ours.
+
+    The kernel frees it when the holder dies.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with _lock_path(folder, name).open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+        until = time.monotonic() + wait_s
+        while not (ours := _lock(stream)) and time.monotonic() < until:
+            time.sleep(LOCK_POLL_S)
+        yield ours
+
+
+def _lock(stream: TextIO) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _locked(folder: Path, name: str) -> bool:

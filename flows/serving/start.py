@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from datetime import UTC, datetime
@@ -9,12 +10,13 @@ from pathlib import Path
 
 from flows.errors import ServingError
 from flows.progress import Progress
-from flows.serving import probe, records
+from flows.serving import probe, records, revisions
 from flows.serving.causes import StartError, classify, last_lines
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.log_progress import progress_note
 from flows.serving.registry import RUNTIMES, VARIANTS
+from flows.serving.revisions import Revision
 from flows.serving.state import State
 from flows.serving.stop import end, end_leftovers
 from flows.serving.variants.common import common_problems
@@ -43,12 +45,14 @@ def start_endpoint(
     run_id: str = "",
     run_url: str = "",
     model_uri: str = "",
+    again: int = 0,
 ) -> Endpoint:
     """Serve `model_dir` under `config.name` and return when it is HEALTHY (UNVERIFIED, if it has no health path).
 
     A healthy endpoint of that name with the same model and settings is used again. Any other is replaced only when
     the new one is healthy; until then, and if that fails, it goes on serving. Whatever interrupts the start, the
-    process it started is ended. Progress counts seconds of the startup budget.
+    process it started is ended. Progress counts seconds of the startup budget. `again` is for a roll-back: the number
+    of the revision that is taken up again.
 
     Raises:
         ServingError: settings that cannot work, no such folder or no whole model in it, the wanted port is taken, or
@@ -56,17 +60,14 @@ def start_endpoint(
         StartError: the server ended, answered wrongly or was not healthy within the budget; holds cause and log lines.
     """
     model_dir = model_dir.expanduser().resolve()
-    if not model_dir.is_dir():
-        raise ServingError(f"Cannot serve {model_dir}: there is no such folder. Give the folder of a saved model.")
-    if found := problems(config):
-        raise ServingError("\n".join(found))
-    VARIANTS[config.variant].check_folder(config, model_dir)
+    _check(config, model_dir)
     with records.starting(endpoints_dir, config.name):
         old = records.load(endpoints_dir, config.name)
         end_leftovers(config.name, endpoints_dir, serving=old)
         if old and _serves_already(old, config, model_dir):
             progress(1, 1, f"{old.name} serves this model already")
             return old
+        before = old.revision if old else 0
         if old and not RUNTIMES[old.runtime].alive(old.process):
             end(old)  # its workers may have outlived it
             old = None
@@ -80,7 +81,46 @@ def start_endpoint(
             end(new)
             records.delete(endpoints_dir, new.name)
             raise
-        return _promote(new, old, config.name, endpoints_dir)
+        number = revisions.keep(endpoints_dir, _revision(new, config, again), before)
+        return _promote(new.model_copy(update={"revision": number}), old, config.name, endpoints_dir)
+
+
+def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | None:
+    """Start the revision of an endpoint whose server has ended, and do not wait for it.
+
+    It gets its former port unless somebody has that now.
+
+    Returns:
+        Its record, saved, STARTING, and its startup budget in seconds; None if it was started or stopped meanwhile.
+
+    Raises:
+        ServingError: its revision or its model is gone, its settings cannot work any more, or the program is missing.
+    """
+    with records.starting(endpoints_dir, ended.name, wait_s=0) as free:
+        if not free or records.load(endpoints_dir, ended.name) != ended:
+            return None
+        revision = revisions.load(endpoints_dir, ended.name, ended.revision)
+        config, model_dir = revision.config, Path(revision.model_dir)
+        _check(config, model_dir)
+        end(ended)  # its workers may have outlived it
+        launch = _plan(config, model_dir, None, ended.port)
+        new = _launch(launch, config, model_dir, endpoints_dir)
+        try:
+            keeps = ("name", "revision", "run_id", "run_url", "model_uri")
+            new = new.model_copy(update={key: getattr(ended, key) for key in keeps})
+            records.save(endpoints_dir, new)
+        except BaseException:
+            end(new)
+            raise
+        return new, config.startup_budget_s or launch.startup_budget_s
+
+
+def _check(config: ServeConfig, model_dir: Path) -> None:
+    if not model_dir.is_dir():
+        raise ServingError(f"Cannot serve {model_dir}: there is no such folder. Give the folder of a saved model.")
+    if found := problems(config):
+        raise ServingError("\n".join(found))
+    VARIANTS[config.variant].check_folder(config, model_dir)
 
 
 def _serves_already(old: Endpoint, config: ServeConfig, model_dir: Path) -> bool:
@@ -93,10 +133,14 @@ def _settings(config: ServeConfig, model_dir: Path) -> str:
     return VARIANTS[config.variant].launch(config, RUNTIMES[RUNTIME].place(model_dir, config.port)).digest()
 
 
-def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None) -> Launch:
-    """What to run, on a port that is free."""
+def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_port: int = 0) -> Launch:
+    """What to run, on a port that is free: `former_port` if it is, else what the settings say."""
     runtime = RUNTIMES[RUNTIME]
-    port = runtime.choose_port(0 if old and old.port == config.port else config.port)
+    port = 0
+    if former_port:
+        with contextlib.suppress(ServingError):
+            port = runtime.choose_port(former_port)
+    port = port or runtime.choose_port(0 if old and old.port == config.port else config.port)
     launch = VARIANTS[config.variant].launch(config, runtime.place(model_dir, port))
     if old and launch.port == old.port:
         raise ServingError(
@@ -176,6 +220,20 @@ def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> Star
         f"Cause: {cause.words}. {cause.remedy}\nLog: {endpoint.log}",
         cause,
         lines,
+    )
+
+
+def _revision(new: Endpoint, config: ServeConfig, again: int) -> Revision:
+    """What is about to serve, not numbered yet."""
+    return Revision(
+        number=0,
+        promoted=datetime.now(UTC).isoformat(timespec="seconds"),
+        model_dir=new.model_dir,
+        model_uri=new.model_uri,
+        config=config,
+        run_id=new.run_id,
+        run_url=new.run_url,
+        again=again,
     )
 
 

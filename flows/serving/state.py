@@ -16,6 +16,7 @@ class State(Enum):
     DEGRADED = "DEGRADED", "It serves the right model, but a question was not answered in time (busy, or stuck)."
     UNHEALTHY = "UNHEALTHY", "Its process lives, but it does not answer, answers wrongly or serves another model."
     FAILED = "FAILED", "Its process ended without being asked to."
+    DRAINING = "DRAINING", "It is being stopped."
     STOPPED = "STOPPED", "It was stopped on request."
     UNVERIFIED = "UNVERIFIED", "Its process lives, but nobody can say that it answers."
 

@@ -9,6 +9,8 @@ from flows.serving.endpoint import Endpoint
 from flows.serving.registry import RUNTIMES
 from flows.serving.state import State
 
+LOCK_WAIT_S = 2.0
+
 
 def stop_endpoint(name: str, endpoints_dir: Path) -> Endpoint | None:
     """Stop `name`, and what is being started or was replaced under that name; stopping twice is no error.
@@ -19,10 +21,20 @@ def stop_endpoint(name: str, endpoints_dir: Path) -> Endpoint | None:
     Raises:
         ServingError: a process could not be ended; the record is kept.
     """
+    if not set(records.names(endpoints_dir)) & {name, name + records.NEXT, name + records.PREVIOUS}:
+        return None
+    # The watcher starts a failed server again within this time. A start that takes longer is ended under its hands.
+    with records.starting(endpoints_dir, name, wait_s=LOCK_WAIT_S):
+        return _stop(name, endpoints_dir)
+
+
+def _stop(name: str, endpoints_dir: Path) -> Endpoint | None:
     serving = records.load(endpoints_dir, name)
     cleared = end_leftovers(name, endpoints_dir, serving=serving)
     if serving is None:
         return cleared
+    if serving.state is not State.STOPPED:  # said first, so that nobody takes the end that follows for a failure
+        records.save(endpoints_dir, serving.model_copy(update={"state": State.DRAINING, "why": ""}))
     pids = end(serving)
     if serving.state is State.STOPPED and not pids:
         return serving

@@ -8,7 +8,6 @@ from typing import Any
 
 from prefect import task
 from prefect.states import Failed, State
-from prefect.variables import Variable
 
 from flows.errors import FinetuneError
 from flows.reporting.contract import StageStatus
@@ -17,6 +16,7 @@ from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.records import load
 from flows.serving.start import start_endpoint
+from flows.stages.endpoints import remember
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import StageError
 
@@ -55,8 +55,7 @@ def _serve(run: RunContext, config: ServeConfig, model: Path) -> Any:
     except FinetuneError as error:
         run.logger.error("%s failed: %s", NAME, error)
         return Failed(message=str(error))
-    record = {"name": endpoint.name, "url": endpoint.url, "model": endpoint.model, "run_url": run.run_url}
-    Variable.set(f"endpoint_{endpoint.name.replace('-', '_')}", record, overwrite=True)
+    remember(endpoint)
     run.logger.info("%s is %s at %s", endpoint.name, endpoint.state.value, endpoint.url)
     run.logger.info("Ask it: %s", curl_line(endpoint, "What is a bill of lading?"))
     return endpoint

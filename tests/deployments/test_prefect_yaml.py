@@ -10,19 +10,52 @@ from flows.domain_adaptation import domain_adaptation
 from flows.training.config import problems
 
 STANZAS = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text("utf-8"))["deployments"]
+# What a person must say when starting the run.
+ASKED = {
+    "serve-variant/local": {"model": {"folder": "/models/a"}},
+    "stop-endpoint/local": {"name": "demo"},
+    "roll-back/local": {"name": "demo"},
+}
 
 
-def test_the_four_recipes_are_there():
-    assert [stanza["name"] for stanza in STANZAS] == ["demo", "demo-korean", "gemma-2-2b-it", "nightly"]
+def flow_of(stanza):
+    file, _, name = stanza["entrypoint"].partition(":")
+    return getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
+
+
+def full_name(stanza):
+    return f"{flow_of(stanza).name}/{stanza['name']}"
+
+
+RECIPES = [stanza for stanza in STANZAS if flow_of(stanza) is domain_adaptation]
+
+
+def test_the_nine_deployments_are_there():
+    assert [full_name(stanza) for stanza in STANZAS] == [
+        "domain-adaptation/demo",
+        "domain-adaptation/demo-korean",
+        "domain-adaptation/gemma-2-2b-it",
+        "domain-adaptation/nightly",
+        "serve-variant/local",
+        "stop-endpoint/local",
+        "roll-back/local",
+        "list-endpoints/local",
+        "watch-endpoints/every-minute",
+    ]
     assert all(stanza["work_pool"]["name"] == POOL and stanza["description"] for stanza in STANZAS)
 
 
-@pytest.mark.parametrize("stanza", STANZAS, ids=lambda stanza: stanza["name"])
+@pytest.mark.parametrize("stanza", RECIPES, ids=full_name)
 def test_a_recipe_fits_its_flow(stanza):
-    file, _, name = stanza["entrypoint"].partition(":")
-    flow = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
-    values = flow.validate_parameters(stanza["parameters"])
+    values = domain_adaptation.validate_parameters(stanza["parameters"])
     assert not problems(values["finetune"], "finetune")
+
+
+@pytest.mark.parametrize("stanza", [s for s in STANZAS if s not in RECIPES], ids=full_name)
+def test_a_serving_deployment_fits_its_flow(stanza):
+    asked = ASKED.get(full_name(stanza), {})
+    assert flow_of(stanza).validate_parameters({**stanza["parameters"], **asked})
+    assert flow_of(stanza).parameters.required == list(asked)
 
 
 def test_the_article_s_values_are_in_its_recipe():
@@ -35,6 +68,8 @@ def test_the_article_s_values_are_in_its_recipe():
     assert len(finetune.lora.target_modules) == 7
 
 
-def test_the_nightly_schedule_is_off():
-    [stanza] = [stanza for stanza in STANZAS if stanza["name"] == "nightly"]
+@pytest.mark.parametrize("name", ["nightly", "every-minute"])
+def test_schedules_are_off_and_one_run_at_a_time(name):
+    [stanza] = [stanza for stanza in STANZAS if stanza["name"] == name]
     assert [schedule["active"] for schedule in stanza["schedules"]] == [False]
+    assert stanza["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}

@@ -28,8 +28,9 @@ class Prefect:
         self.api = f"http://127.0.0.1:{port}/api"
 
     def start(self, deployment="demo-korean", **parameters):
-        """Start a run of a deployment; nothing is awaited."""
-        found = self.ask("GET", f"/deployments/name/domain-adaptation/{deployment}")
+        """Start a run of a deployment, of the main flow unless one is named (`flow/deployment`); nothing is awaited."""
+        flow, _, name = deployment.rpartition("/")
+        found = self.ask("GET", f"/deployments/name/{flow or 'domain-adaptation'}/{name}")
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
         return self.ask("POST", f"/deployments/{found['id']}/create_flow_run", json=body)["id"]
 
@@ -67,6 +68,12 @@ class Prefect:
         body = {"artifacts": {"flow_run_id": {"any_": [run_id]}}}
         found = self.ask("POST", "/artifacts/filter", json=body)
         return {artifact["key"]: artifact for artifact in found}
+
+    def events(self, name):
+        """Names of the events about an endpoint, oldest first."""
+        resource = {"id": [f"prefect-finetune.endpoint.{name}"]}
+        found = self.ask("POST", "/events/filter", json={"filter": {"resource": resource, "order": "ASC"}})
+        return [event["event"] for event in found["events"]]
 
     def folder(self, run_id) -> Path:
         return self.local.store / "runs" / run_id

@@ -75,6 +75,11 @@ def alive(record: ProcessRecord) -> bool:
     return state not in "ZX" and start_ticks == record.start_ticks and _boot_id() == record.boot_id
 
 
+def rebooted(record: ProcessRecord) -> bool:
+    """Whether the machine was started again since the record was made."""
+    return _boot_id() != record.boot_id
+
+
 def exit_code(record: ProcessRecord) -> int | None:
     """Exit code (minus the signal's number when killed), reaping the process; None if it runs or is not our child."""
     child = _children.get(record.pid)

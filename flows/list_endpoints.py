@@ -1,0 +1,30 @@
+"""All endpoints with their true state, asked for now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.states import Completed
+
+from flows.errors import FinetuneError
+from flows.serving import records
+from flows.stages.endpoints import failed, show_page
+from flows.store.layout import Store
+
+
+@flow(name="list-endpoints")
+def list_endpoints(store: str = "") -> Any:
+    """Ask every endpoint a question and show them all on the page `endpoints`.
+
+    Args:
+        store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
+    """
+    place = Store(store)
+    try:
+        endpoints = records.list_endpoints(place.endpoints)
+    except FinetuneError as error:
+        return failed(error)
+    for endpoint in endpoints:
+        get_run_logger().info("%s %s %s %s", endpoint.name, endpoint.state.value, endpoint.url, endpoint.why)
+    return Completed(message=f"{show_page(place, endpoints, changed=True)}.")

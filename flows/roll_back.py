@@ -1,0 +1,43 @@
+"""Take an endpoint back to a former revision by hand, or by an automation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.states import Completed
+from pydantic import Field
+
+from flows.errors import FinetuneError
+from flows.serving import roll_back as rolling
+from flows.serving.config import NAME
+from flows.stages.endpoints import failed, remember
+from flows.stages.run_context import RunOptions, current_run
+
+
+@flow(name="roll-back")
+def roll_back(name: Annotated[str, Field(pattern=NAME)], to: Annotated[int, Field(ge=0)] = 0, store: str = "") -> Any:
+    """Start a former revision beside the current one and move the name to it once it has answered.
+
+    Args:
+        name: Name of the endpoint.
+        to: Number of the revision; 0 means the one before the current one.
+        store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
+    """
+    context = current_run(RunOptions(store=store))
+    try:
+        endpoint = rolling.roll_back(
+            name,
+            context.store.endpoints,
+            to or None,
+            context.progress("roll-back"),
+            run_id=context.run_id,
+            run_url=context.run_url,
+        )
+    except FinetuneError as error:
+        return failed(error)
+    remember(endpoint)
+    words = (
+        f"{name} serves {endpoint.model} again: {endpoint.state.value} at {endpoint.url}, revision {endpoint.revision}."
+    )
+    return Completed(message=words)

@@ -1,0 +1,80 @@
+"""What a name has served: a file for every promotion, so that any kept one can be served again.
+
+endpoints/<name>/revisions/<number>.json
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from flows.errors import ServingError
+from flows.serving.config import ServeConfig
+from flows.store.files import write_atomically
+
+KEPT = 5  # former ones, beside the one that serves
+
+
+class Revision(BaseModel):
+    """One promotion of a name. `again` is the number of the revision that a roll-back took up again, else 0."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    promoted: str
+    model_dir: str
+    model_uri: str = ""
+    config: ServeConfig
+    run_id: str = ""
+    run_url: str = ""
+    again: int = 0
+
+    def same(self, config: ServeConfig, model_dir: str) -> bool:
+        """Whether it is that model with those settings."""
+        return (self.config, self.model_dir) == (config, model_dir)
+
+
+def numbers(folder: Path, name: str) -> list[int]:
+    """Numbers of the kept revisions of a name, rising."""
+    return sorted(int(path.stem) for path in _folder(folder, name).glob("*.json") if path.stem.isdigit())
+
+
+def load(folder: Path, name: str, number: int) -> Revision:
+    """One revision.
+
+    Raises:
+        ServingError: it is not kept, or its file is damaged.
+    """
+    path = _folder(folder, name) / f"{number}.json"
+    try:
+        return Revision.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        kept = ", ".join(map(str, numbers(folder, name))) or "none"
+        raise ServingError(f"Revision {number} of {name} is not kept. Kept are: {kept}.") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ServingError(
+            f"{path} is no revision ({'.'.join(map(str, problem['loc']))}: {problem['msg']}). Take another one."
+        ) from error
+
+
+def keep(folder: Path, revision: Revision, serving: int) -> int:
+    """Write the revision that is about to serve and drop the oldest; `serving` is the number of the one until now.
+
+    Returns:
+        Its number: the next free one, or `serving` if that is the same model with the same settings.
+    """
+    kept = numbers(folder, revision.config.name)
+    if serving in kept and load(folder, revision.config.name, serving).same(revision.config, revision.model_dir):
+        return serving
+    number = max([serving, *kept]) + 1
+    text = revision.model_copy(update={"number": number}).model_dump_json(indent=2)
+    write_atomically(_folder(folder, revision.config.name) / f"{number}.json", text)
+    for old in kept[:-KEPT]:
+        (_folder(folder, revision.config.name) / f"{old}.json").unlink(missing_ok=True)
+    return number
+
+
+def _folder(folder: Path, name: str) -> Path:
+    return folder / name / "revisions"

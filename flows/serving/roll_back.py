@@ -1,0 +1,53 @@
+"""Serve a former revision of a name again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.errors import ServingError
+from flows.progress import Progress, silent
+from flows.serving import records, revisions
+from flows.serving.endpoint import Endpoint
+from flows.serving.start import start_endpoint
+
+
+def roll_back(
+    name: str,
+    endpoints_dir: Path,
+    to: int | None = None,
+    progress: Progress = silent,
+    *,
+    run_id: str = "",
+    run_url: str = "",
+) -> Endpoint:
+    """Start revision `to` (None: the one before the current) beside the current one, and move the name to it.
+
+    The name moves only when that revision is healthy; until then, and if it does not become so, the current one goes
+    on serving. The roll-back is a promotion like any other and gets a number of its own, so a second one without `to`
+    takes back the first.
+
+    Raises:
+        ServingError: no such endpoint, no such revision, it serves already, or its model folder is gone.
+        StartError: it did not become healthy.
+    """
+    serving = records.load(endpoints_dir, name)
+    if serving is None:
+        raise records.unknown(endpoints_dir, name)
+    if to is None:
+        before = [number for number in revisions.numbers(endpoints_dir, name) if number < serving.revision]
+        if not before:
+            raise ServingError(f"There is no revision of {name} before {serving.revision or 'the one that serves'}.")
+        to = before[-1]
+    if to == serving.revision:
+        raise ServingError(f"Revision {to} is what {name} serves now. Name another one.")
+    former = revisions.load(endpoints_dir, name, to)
+    return start_endpoint(
+        former.config,
+        Path(former.model_dir),
+        endpoints_dir,
+        progress,
+        run_id=run_id,
+        run_url=run_url,
+        model_uri=former.model_uri,
+        again=to,
+    )

@@ -1,0 +1,46 @@
+"""One look at all endpoints, for a schedule: restarts what failed, tells what changed, keeps the page up to date."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.states import Completed
+
+from flows.serving import history, records
+from flows.serving.endpoint import Endpoint
+from flows.serving.watch import watch
+from flows.stages.endpoints import emit, remember, show_page
+from flows.store.layout import Store
+
+
+@flow(name="watch-endpoints")
+def watch_endpoints(store: str = "") -> Any:
+    """Ask every endpoint, start again what failed, send an event for what changed, bring the page up to date.
+
+    Args:
+        store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
+    """
+    place = Store(store)
+    changes = watch(place.endpoints, datetime.datetime.now(datetime.UTC))
+    endpoints = {endpoint.name: endpoint for endpoint in seen(place)}
+    for change in changes:
+        get_run_logger().info("%s: %s. %s", change.name, change.what, change.why)
+        endpoint = endpoints.get(change.name)
+        emit(change, endpoint.url if endpoint else "")
+        if endpoint and change.what in ("healthy", "promoted", "rolled-back"):
+            remember(endpoint)  # a server that was started again may have got another port
+    line = show_page(place, list(endpoints.values()), changed=bool(changes))
+    return Completed(message=f"{line}. {len(changes)} change{'' if len(changes) == 1 else 's'}.")
+
+
+def seen(store: Store) -> list[Endpoint]:
+    """The endpoints as the watcher has just found them."""
+    found = []
+    for name in records.names(store.endpoints):
+        past = history.load(store.endpoints, name)
+        endpoint = records.readable(store.endpoints, name)
+        if endpoint is not None and past.state is not None:
+            found.append(endpoint.model_copy(update={"state": past.state, "why": past.why}))
+    return found

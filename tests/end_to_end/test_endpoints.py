@@ -1,0 +1,111 @@
+"""Endpoints by hand and under watch, through the deployments: serve, list, watch, roll back, stop, and what fails."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from flows.base_models.resolve import BaseModelConfig, resolve
+from flows.serving import records
+from flows.serving.runtimes import process
+from flows.serving.state import State
+from tests.end_to_end.test_runs import no_traceback_of_ours, wait_for
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(420)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return resolve(BaseModelConfig(name="tiny:llama-3"), tmp_path_factory.mktemp("models")).path
+
+
+def page(prefect):
+    """The newest version of the page of all endpoints, and how many versions there are."""
+    body = {"artifacts": {"key": {"any_": ["endpoints"]}}, "sort": "UPDATED_DESC"}
+    found = prefect.ask("POST", "/artifacts/filter", json=body)
+    return found[0]["data"], len(found)
+
+
+def test_life_of_an_endpoint_served_watched_rolled_back_restarted_and_stopped(prefect, model, tmp_path):
+    folder = prefect.local.store / "endpoints"
+    _, state = prefect.run("serve-variant/local", model={"folder": model}, serve={"name": "by-hand"})
+    assert state["type"] == "COMPLETED", state["message"]
+    first = records.load(folder, "by-hand")
+    assert state["message"].startswith(f"by-hand is HEALTHY at {first.url} (revision 1, came up in ")
+    assert prefect.ask("GET", "/variables/name/endpoint_by_hand")["value"]["url"] == first.url
+
+    _, state = prefect.run("list-endpoints/local")
+    assert state["type"] == "COMPLETED", state["message"]
+    assert "HEALTHY" in state["message"]
+    assert first.url in page(prefect)[0]
+
+    _, state = prefect.run("watch-endpoints/every-minute")
+    assert state["message"].endswith(" 2 changes."), state["message"]
+    wait_for(lambda: prefect.events("by-hand") == ["endpoint.promoted", "endpoint.healthy"], 20)
+    text, versions = page(prefect)
+    assert "| **by-hand** | HEALTHY |" in text
+    assert f"curl -s {first.url}/chat/completions" in text
+    _, state = prefect.run("watch-endpoints/every-minute")
+    assert state["message"].endswith(" 0 changes."), state["message"]
+    assert page(prefect)[1] == versions, "a quiet pass must not add a version"
+
+    other = shutil.copytree(model, tmp_path / "other")
+    _, state = prefect.run("serve-variant/local", model={"folder": str(other)}, serve={"name": "by-hand"})
+    assert "(revision 2, " in state["message"], state["message"]
+    _, state = prefect.run("roll-back/local", name="by-hand")
+    assert state["type"] == "COMPLETED", state["message"]
+    third = records.load(folder, "by-hand")
+    assert (third.model, third.revision) == (model, 3)
+    assert prefect.ask("GET", "/variables/name/endpoint_by_hand")["value"]["revision"] == 3
+
+    os.kill(third.process.pid, signal.SIGKILL)
+    wait_for(lambda: not process.alive(third.process), 10)
+    prefect.run("watch-endpoints/every-minute")
+    assert page(prefect)[0].count("| **by-hand** | FAILED |") == 1
+    time.sleep(10)
+    prefect.run("watch-endpoints/every-minute")
+    fourth = records.load(folder, "by-hand")
+    assert (fourth.url, fourth.revision, process.alive(fourth.process)) == (third.url, 3, True)
+    wait_for(lambda: process.port_served(fourth.port), 60)
+    prefect.run("watch-endpoints/every-minute")
+    assert records.load(folder, "by-hand").state is State.HEALTHY
+    wanted = ["endpoint.rolled-back", "endpoint.failed", "endpoint.healthy"]
+    wait_for(lambda: prefect.events("by-hand")[2:] == wanted, 20)
+
+    _, state = prefect.run("stop-endpoint/local", name="by-hand")
+    assert state["message"].startswith("by-hand: It was stopped on request. Ended process"), state["message"]
+    assert not process.port_served(fourth.port)
+    prefect.run("watch-endpoints/every-minute")
+    assert "| **by-hand** | STOPPED |" in page(prefect)[0]
+
+
+def test_what_fails_says_so_in_words(prefect, model, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken, ignore=shutil.ignore_patterns("tokenizer*", "special*", "*.jinja"))
+    run_id, state = prefect.run("serve-variant/local", model={"folder": str(broken)}, serve={"name": "broken"})
+    assert state["type"] == "FAILED"
+    assert "Cause: unknown model." in state["message"]
+    assert "lines of the log:" in state["message"]
+    # What the model server itself printed is quoted, each line after a bar.
+    ours = [line for line in prefect.log(run_id).splitlines() if not line.startswith("  | ")]
+    assert no_traceback_of_ours("\n".join(ours))
+    assert "failure" in prefect.artifacts(run_id)
+    assert "broken" not in records.names(prefect.local.store / "endpoints")
+
+    for deployment, parameters, words in (
+        ("serve-variant/local", {"model": {}}, "give exactly one of folder, run and artifact; none is given"),
+        ("serve-variant/local", {"model": {"run": "nobody"}}, "has no report of a run nobody"),
+        (
+            "serve-variant/local",
+            {"model": {"artifact": "0" * 12}},
+            "has no model whose digest begins with 000000000000",
+        ),
+        ("stop-endpoint/local", {"name": "nobody"}, "There is no endpoint 'nobody'"),
+        ("roll-back/local", {"name": "nobody"}, "There is no endpoint 'nobody'"),
+    ):
+        run_id, state = prefect.run(deployment, **parameters)
+        assert state["type"] == "FAILED"
+        assert words in state["message"]
+        assert no_traceback_of_ours(prefect.log(run_id))

@@ -1,0 +1,378 @@
+"""The watcher: real server processes, real faults, and a clock that is only a number."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.errors import ServingError
+from flows.progress import silent
+from flows.serving import history, records
+from flows.serving.config import ServeConfig
+from flows.serving.runtimes import process
+from flows.serving.start import restart, start_endpoint
+from flows.serving.state import State
+from flows.serving.stop import stop_endpoint
+from flows.serving.watch import MOST_RESTARTS, backoff, watch
+from tests.serving import fake_server
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class World:
+    """One endpoint on a server that can be told to fail, and passes of the watcher at times of our choice."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "endpoints"
+        self.file = folder / "flags.json"
+        self.model = folder / "model"
+        self.model.mkdir()
+        self.now = NOON
+        self.config = ServeConfig(
+            name="fake",
+            variant="command",
+            startup_budget_s=30,
+            command={
+                "command_line": f"{sys.executable} -S {fake_server.__file__} {{port}} {self.file}",
+                "health_path": "/health",
+            },
+        )
+
+    def start(self, **changes):
+        return start_endpoint(self.config.model_copy(update=changes), self.model, self.folder, silent)
+
+    def flags(self, **flags):
+        self.file.write_text(json.dumps({"": flags}))
+
+    def watch(self, seconds=60):
+        """A pass `seconds` after the last one; what changed, in words."""
+        self.now += timedelta(seconds=seconds)
+        return [change.what for change in watch(self.folder, self.now)]
+
+    @property
+    def history(self):
+        return history.load(self.folder, "fake")
+
+    @property
+    def state(self):
+        return self.history.state
+
+    def kill(self):
+        endpoint = records.load(self.folder, "fake")
+        os.kill(endpoint.process.pid, signal.SIGKILL)
+        while process.alive(endpoint.process):
+            time.sleep(0.01)
+
+    def wait_for_server(self):
+        """Until the server that the watcher started listens, or has ended."""
+        endpoint = records.load(self.folder, "fake")
+        deadline = time.monotonic() + 20
+        while process.alive(endpoint.process) and not process.port_served(endpoint.port):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    stop_endpoint("fake", world.folder)
+
+
+def test_nothing_to_watch_is_no_change(tmp_path):
+    assert watch(tmp_path / "none", NOON) == []
+
+
+def test_an_endpoint_is_adopted_and_quiet_passes_change_nothing_but_its_samples(world):
+    endpoint = world.start()
+    [promoted, healthy] = watch(world.folder, world.now)
+    assert (promoted.what, promoted.revision, healthy.what, healthy.before) == ("promoted", 1, "healthy", None)
+    assert world.watch() == []
+    assert world.watch() == []
+    assert records.load(world.folder, "fake") == endpoint
+    assert [sample.at for sample in world.history.samples] == [NOON.timestamp() + 60 * n for n in range(3)]
+    assert world.history.uptime == 1
+    assert 0 < world.history.latency_s < 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "states"),
+    [
+        ({"health": 500}, ["HEALTHY", "DEGRADED", "UNHEALTHY", "UNHEALTHY"]),
+        ({"chat": 500}, ["HEALTHY", "UNHEALTHY"]),
+        ({"health": 503}, ["UNHEALTHY"]),
+        ({"models": "another"}, ["UNHEALTHY"]),
+    ],
+    ids=str,
+)
+def test_misses_are_counted_and_two_good_checks_make_it_good_again(world, fault, states):
+    world.start()
+    world.watch()
+    world.flags(**fault)
+    seen = []
+    for _ in states:
+        world.watch()
+        seen.append(world.state.value)
+    assert seen == states
+    assert world.history.samples[-1].latency_s is None
+    world.flags()
+    assert world.watch() == []
+    assert "one more good check" in world.history.why
+    assert world.watch() == ["healthy"]
+    assert world.history.why == ""
+
+
+def test_one_good_check_ends_a_degradation(world):
+    world.start()
+    world.watch()
+    world.flags(health=500)
+    assert world.watch() == []
+    assert "Check missed 1 of 3 times: GET" in world.history.why
+    assert world.watch() == ["degraded"]
+    world.flags()
+    assert world.watch() == ["healthy"]
+
+
+def test_what_goes_up_and_down_is_held_down(world):
+    world.start()
+    world.watch()
+    for what in (["unhealthy"], ["healthy"], ["unhealthy"], ["healthy"]):
+        world.flags(**({"health": 503} if what == ["unhealthy"] else {}))
+        world.watch(10)
+        if what == ["healthy"]:
+            world.watch(10)
+        assert world.state.value.lower() == what[0]
+    world.flags(health=503)
+    assert world.watch(10) == ["unhealthy"]
+    assert "up and down more than 4 times" in world.history.why
+    world.flags()
+    assert world.watch(10) == world.watch(10) == []
+    assert world.state is State.UNHEALTHY
+    assert world.watch(11) == ["healthy"]
+
+
+def test_a_failed_server_is_started_again_with_longer_and_longer_pauses_until_it_is_given_up(world):
+    first = world.start()
+    world.watch()
+    world.file.write_text('{"die": true}')
+    world.kill()
+    pauses = []
+    for number in range(1, MOST_RESTARTS + 1):
+        assert world.watch(1) == ["failed"]
+        pauses.append((world.history.restart_at - world.now).total_seconds())
+        assert f"It is started again in {pauses[-1]:.0f} s." in world.history.why
+        assert world.watch(pauses[-1] - 1) == []
+        assert world.watch(1) == ["starting"]
+        assert world.history.restarts == number
+        world.wait_for_server()
+    assert pauses == [10, 20, 40, 80, 160]
+    assert world.watch(1) == ["failed"]
+    assert world.history.why.startswith("Gave up after 5 restarts;")
+    assert "Cause: out of memory" in world.history.why
+    assert world.watch(3600) == []
+    assert world.state is State.FAILED
+    assert not process.port_served(first.port)
+
+    # A person starts it again: all is as new.
+    world.flags()
+    world.start()
+    assert world.watch() == ["healthy"]
+    assert world.history.restarts == 0
+
+
+def test_pauses_are_capped():
+    assert [backoff(n).total_seconds() for n in (1, 2, 5, 6, 20)] == [10, 20, 160, 300, 300]
+
+
+def test_a_restarted_server_has_its_address_its_revision_and_after_ten_good_minutes_a_clean_slate(world):
+    first = world.start()
+    world.watch()
+    world.kill()
+    assert world.watch() == ["failed"]
+    assert records.list_endpoints(world.folder)[0].state is State.FAILED
+    assert world.watch() == ["starting"]
+    world.wait_for_server()
+    assert [e.state for e in records.list_endpoints(world.folder)] == [State.HEALTHY]
+    assert world.watch() == ["healthy"]
+    again = records.load(world.folder, "fake")
+    assert (again.url, again.revision, again.state, again.model) == (first.url, 1, State.HEALTHY, "fake")
+    assert again.process != first.process
+    world.watch(599)
+    assert world.history.restarts == 1
+    world.watch(1)
+    assert world.history.restarts == 0
+
+
+def test_a_server_that_does_not_answer_within_its_budget_has_failed_and_is_ended(world):
+    world.start()
+    world.watch()
+    world.kill()
+    world.watch()
+    world.flags(health=503)
+    assert world.watch() == ["starting"]
+    world.wait_for_server()
+    assert world.watch(29) == []
+    assert records.list_endpoints(world.folder)[0].state is State.STARTING
+    assert world.watch(1) == ["failed"]
+    assert "not healthy within its startup budget" in world.history.why
+    assert not process.alive(records.load(world.folder, "fake").process)
+
+
+def test_a_model_that_is_gone_is_told_at_every_try(world):
+    world.start()
+    world.watch()
+    world.kill()
+    world.model.rmdir()
+    world.watch()
+    assert world.watch() == []
+    assert f"It could not be started again: Cannot serve {world.model}" in world.history.why
+    assert world.history.restarts == 1
+    for _ in range(MOST_RESTARTS):
+        world.watch(300)
+    assert world.history.why.startswith("Gave up")
+
+
+def test_a_stopped_endpoint_stays_stopped(world):
+    endpoint = world.start()
+    world.watch()
+    stop_endpoint("fake", world.folder)
+    assert world.watch() == ["stopped"]
+    assert world.watch(3600) == []
+    assert not process.port_served(endpoint.port)
+    assert len(world.history.samples) == 1
+
+
+def test_a_failed_one_that_a_person_stops_is_not_started_again(world):
+    world.start()
+    world.watch()
+    world.kill()
+    assert world.watch(1) == ["failed"]
+    stop_endpoint("fake", world.folder)
+    assert world.watch() == ["stopped"]
+    assert world.watch() == []
+
+
+def test_a_stop_that_was_killed_is_finished(world):
+    endpoint = world.start()
+    world.watch()
+    records.save(world.folder, endpoint.model_copy(update={"state": State.DRAINING}))
+    with records.starting(world.folder, "fake"):
+        assert world.watch() == ["draining"]
+    assert process.alive(endpoint.process)
+    assert world.watch() == ["stopped"]
+    assert not process.alive(endpoint.process)
+
+
+def test_after_a_restart_of_the_machine_all_servers_are_started_again(world):
+    endpoint = world.start()
+    world.watch()
+    old = endpoint.process.model_copy(update={"boot_id": "another-boot"})
+    stop_endpoint("fake", world.folder)
+    records.save(world.folder, endpoint.model_copy(update={"process": old}))
+    assert world.watch() == ["failed"]
+    assert "The machine was started again since." in world.history.why
+    assert world.watch() == ["starting"]
+    world.wait_for_server()
+    assert world.watch() == ["healthy"]
+
+
+def test_a_clock_that_was_put_back_delays_nothing(world):
+    world.start()
+    world.watch()
+    world.kill()
+    world.watch()
+    assert world.watch(-7200) == ["starting"]
+    world.wait_for_server()
+    world.watch()
+    assert all(sample.at <= world.now.timestamp() for sample in world.history.samples)
+
+
+def test_a_watcher_that_lost_its_memory_adopts_what_it_finds(world):
+    world.start()
+    world.watch()
+    world.kill()
+    world.watch()
+    assert world.watch() == ["starting"]
+    (world.folder / "fake" / "history.json").write_text("torn")
+    world.wait_for_server()
+    assert world.watch() == ["promoted", "healthy"]
+
+
+def test_a_promotion_between_two_passes_is_told(world):
+    world.start()
+    world.watch()
+    world.start(threads=2)
+    assert world.watch() == ["promoted", "healthy"]
+    assert world.history.revision == 2
+
+
+def test_what_a_killed_start_left_is_swept_and_one_under_way_is_not(world):
+    serving = world.start()
+    code = "import time; time.sleep(600)"
+    orphan = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    record = serving.process.model_copy(update={"pid": orphan.pid, "start_ticks": process._stat(orphan.pid)[2]})
+    left = serving.model_copy(update={"name": "fake.next", "state": State.STARTING, "process": record})
+    records.save(world.folder, left)
+    records.save(world.folder, left.model_copy(update={"name": "gone.next", "port": 9, "process": record}))
+    with records.starting(world.folder, "fake"), records.starting(world.folder, "gone"):
+        world.watch()
+        assert records.names(world.folder) == ["fake", "fake.next", "gone.next"]
+    orphan.kill()
+    orphan.wait()
+    world.watch()
+    assert records.names(world.folder) == ["fake"]
+    assert process.alive(serving.process)
+
+
+def test_a_damaged_record_is_told_once_and_does_not_end_the_pass(world):
+    world.start()
+    (world.folder / "broken.json").write_text("{}")
+    changes = watch(world.folder, NOON)
+    assert [(change.name, change.what) for change in changes] == [
+        ("broken", "failed"),
+        ("fake", "promoted"),
+        ("fake", "healthy"),
+    ]
+    assert "is no endpoint record" in changes[0].why
+    assert world.watch() == []
+
+
+def test_a_record_that_changed_under_the_check_is_left_for_the_next_pass(world):
+    """A stop or a promotion while the watcher waits for an answer must not be taken for a failure."""
+    endpoint = world.start()
+    world.watch()
+    world.flags(delay_s=1)
+    watcher = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path; from datetime import *; from flows.serving.watch import watch\n"
+            f"print([c.what for c in watch(Path({str(world.folder)!r}), datetime.now(UTC))])",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while not connections(endpoint.process.pid) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    stop_endpoint("fake", world.folder)
+    assert watcher.communicate()[0] == "[]\n"
+    assert world.watch() == ["stopped"]
+
+
+def connections(pid):
+    return [c for c in psutil.Process(pid).net_connections("tcp") if c.status == "ESTABLISHED"]
+
+
+def test_restart_needs_a_revision(world):
+    endpoint = world.start()
+    (world.folder / "fake" / "revisions" / "1.json").unlink()
+    with pytest.raises(ServingError, match=r"Revision 1 of fake is not kept\. Kept are: none\."):
+        restart(endpoint, world.folder)
