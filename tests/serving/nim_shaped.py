@@ -15,7 +15,8 @@ READY = []
 
 
 def load():
-    config = json.load(open(os.environ["NIM_MODEL_PATH"] + "/config.json"))
+    with open(os.environ["NIM_MODEL_PATH"] + "/config.json") as stream:
+        config = json.load(stream)
     seconds = float(os.environ.get("LOAD_S", "0"))
     for percent in (25, 50, 75, 100):
         print(f"Downloading model files: {percent}% done", flush=True)

@@ -28,7 +28,7 @@ SETTINGS = """
 cgroups = "disabled"
 netns = "host"
 seccomp_profile = "unconfined"
-default_ulimits = ["nofile=4096:4096"]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 [engine]
 runtime = "crun"
 cgroup_manager = "cgroupfs"

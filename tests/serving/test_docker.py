@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -135,9 +136,9 @@ def test_a_nim_tells_how_far_it_is_and_gets_its_variables(engine, llama, tmp_pat
     endpoint = start_endpoint(config, llama, tmp_path, lambda done, total, note="", /, **_: notes.append(note))
     try:
         assert (endpoint.state, endpoint.model) == (State.HEALTHY, "trade")
-        assert any("ready answered 503" in note for note in notes) or any("%" in note for note in notes)
-        shown = [note.removeprefix("trade: ") for note in notes]
-        assert {"downloading 25 %", "loading weights 50 %"} <= set(shown)
+        shown = [note.removeprefix("trade.next: ") for note in notes]
+        assert any(re.fullmatch(r"downloading \d+ %", note) for note in shown), shown
+        assert any(re.fullmatch(r"loading weights \d+ %", note) for note in shown), shown
         told = httpx.get(f"{endpoint.url}/metadata", trust_env=False).json()
         inside = told.pop("NIM_SERVER_PORT")
         assert told == {
@@ -277,10 +278,10 @@ def test_an_interrupted_start_leaves_no_container(engine, llama, tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (nim(docker_options={"image": "registry.invalid/no/such:1"}), "The image registry.invalid/no/such:1 is not on this "
-         "machine and cannot be pulled: "),
+        (nim(docker_options={"image": "registry.invalid/no/such:1"}), 
+         "The image registry.invalid/no/such:1 is not on this machine and cannot be pulled: "),
         (nim(docker_options={"image": "Not an image"}), "invalid reference format"),
-        (command("/no/such/program {port}"), "The image has no such program: check the command"),
+        (command("/no/such/program {port}"), "Cause: missing program. The program or Python package"),
         (nim(docker_options={"gpus": 1}), "The engine cannot give GPUs: install the NVIDIA Container Toolkit"),
     ],
 )  # fmt: skip
@@ -364,6 +365,6 @@ def test_an_engine_without_an_init_program_still_serves(llama, tmp_path, caplog)
         endpoint = start_endpoint(config, llama, tmp_path, silent)
         assert endpoint.state is State.HEALTHY
         assert "has no init program" in caplog.text
-        assert not inspected(endpoint)["HostConfig"]["Init"]
-        stop_endpoint("nim", tmp_path)
+        assert not inspected(endpoint)["HostConfig"].get("Init")
+        docker.stop(endpoint.process, endpoint.port, grace_s=1)  # without an init, a plain server never hears TERM
         assert containers(other) == []

@@ -6,7 +6,8 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flows.errors import ServingError
@@ -34,7 +35,7 @@ REMEDIES = (
         "(docker save, docker load).",
     ),
     (
-        r"unauthorized|denied|authentication required|\b403\b",
+        r"unauthorized|access denied|access to the resource is denied|authentication required|403 Forbidden",
         "Log in to its registry (docker login REGISTRY) with an account that may read it, and check its name.",
     ),
     (
@@ -68,7 +69,7 @@ def connect(wanted: str = "", timeout_s: float = TIMEOUT_S) -> Iterator[APIClien
     path = socket_path(wanted)
     _reach(path)
     try:
-        client = docker.APIClient(f"unix://{path}", version="auto", timeout=timeout_s)
+        client = docker.APIClient(f"unix://{path}", version=_version(path, os.stat(path).st_mtime), timeout=timeout_s)
         try:
             yield client
         finally:
@@ -141,6 +142,15 @@ def words(explanation: Any) -> str:
     text = " ".join(text.split())[:500].rstrip(". ")
     remedy = next((remedy for pattern, remedy in REMEDIES if re.search(pattern, text, re.IGNORECASE)), "")
     return f"{text}. {remedy}".rstrip()
+
+
+@lru_cache
+def _version(path: str, made: float) -> str:
+    """The engine's API version, asked once for a socket `made` then: Podman takes 0.3 s to say."""
+    import docker
+
+    with closing(docker.APIClient(f"unix://{path}", version="auto", timeout=TIMEOUT_S)) as client:
+        return str(client.api_version)
 
 
 def _reach(path: str) -> None:
