@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop test bench vllm lint clean
+.PHONY: help demo stop test bench vllm engine lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -50,6 +50,14 @@ bench: $(VENV)/installed  ## measure side by side; one alone with only=NAME
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks $(if $(only),--only $(only))
 
 vllm: $(VLLM)/installed  ## vLLM for the CPU, in an environment of its own (3.4 GB), for the variant vllm
+
+engine:  ## a container engine for the tests of the runtime docker (Debian's Podman, as root)
+	@if type podman crun catatonit > /dev/null 2>&1; then exit 0; \
+	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+	  echo 'No container engine: its tests are skipped. It takes root and apt-get to install podman, crun, catatonit.'; \
+	else apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends podman crun catatonit iptables || \
+	  echo 'No container engine: apt-get could not install Podman. Its tests are skipped.'; fi
 
 lint: $(VENV)/installed  ## ruff, mypy and the import rules
 	$(BIN)/ruff format --check .

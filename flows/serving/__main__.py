@@ -1,4 +1,5 @@
-"""Command line: `python -m flows.serving list | stop NAME | stop --all | ask NAME QUESTION`, with `--store DIR`."""
+"""Command line: `python -m flows.serving list | logs NAME | stop NAME | stop --all | ask NAME QUESTION`, with `--store
+DIR`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 from flows.errors import FinetuneError
 from flows.serving import records
 from flows.serving.ask import ask
+from flows.serving.registry import RUNTIMES
 from flows.serving.stop import stop_endpoint
 
 
@@ -38,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--all", action="store_true", help="every endpoint of this store")
     stopping.set_defaults(run=_stop)
 
+    logs = commands.add_parser("logs", parents=[store], help="the end of an endpoint's log")
+    logs.add_argument("name", metavar="NAME")
+    logs.add_argument("--lines", type=int, default=50, help="how many lines (default 50)")
+    logs.set_defaults(run=_logs)
+
     asking = commands.add_parser("ask", parents=[store], help="ask an endpoint a question")
     asking.add_argument("name", metavar="NAME")
     asking.add_argument("question", metavar="QUESTION")
@@ -52,8 +59,8 @@ def _list(options: argparse.Namespace, folder: Path) -> int:
     if not endpoints:
         print(f"No endpoints in {folder}.")
         return 0
-    rows = [("NAME", "STATE", "URL", "PID", "SINCE", "MODEL")]
-    rows += [(e.name, e.state.value, e.url, str(e.process.pid), e.started, e.model or "-") for e in endpoints]
+    rows = [("NAME", "STATE", "URL", "PROCESS", "SINCE", "MODEL")]
+    rows += [(e.name, e.state.value, e.url, e.process.words.split()[-1], e.started, e.model or "-") for e in endpoints]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -73,6 +80,14 @@ def _stop(options: argparse.Namespace, folder: Path) -> int:
             missing = 1
             print(records.unknown(folder, name), file=sys.stderr)
     return missing
+
+
+def _logs(options: argparse.Namespace, folder: Path) -> int:
+    endpoint = records.load(folder, options.name)
+    if endpoint is None:
+        raise records.unknown(folder, options.name)
+    print("\n".join(RUNTIMES[endpoint.runtime].logs(endpoint.process, options.lines)))
+    return 0
 
 
 def _ask(options: argparse.Namespace, folder: Path) -> int:

@@ -80,7 +80,8 @@ class Cause(Enum):
     MISSING_PROGRAM = (
         "missing program",
         "The program or Python package is not installed where the server runs; the log names it.",
-        r"command not found|: not found$|No module named|ModuleNotFoundError|executable file not found",
+        r"command not found|: not found$|No module named|ModuleNotFoundError|executable file not found|"
+        r"failed to exec|\bexec \S+ failed",
     )
     MISSING_PATH = (
         "missing path",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from flows.config import Config
+from flows.serving.runtimes.docker import DockerOptions
 from flows.serving.variants.command import CommandOptions
 from flows.serving.variants.custom import CustomOptions
 from flows.serving.variants.llama_cpp import LlamaCppOptions
@@ -57,6 +58,12 @@ class ServeConfig(Config):
         description="Which model server runs: transformers is `transformers serve` (CPU or GPU, no further install), "
         "vllm, sglang and llama-cpp are those servers, nim an NVIDIA NIM container, command any command line or image, "
         "custom what the model folder's model-definition.yaml says.",
+    )
+    runtime: Literal["process", "docker"] = Field(
+        default="process",
+        title="Runtime",
+        description="Where the server runs: process is a process of this machine, docker a container of its Docker or "
+        "Podman engine (Linux), from the image that the variant's options name.",
     )
     served_model_name: Annotated[str, AfterValidator(_model_name)] = Field(
         default="",
@@ -109,6 +116,7 @@ class ServeConfig(Config):
         description="Names of environment variables that are handed to the server with the value they have where the "
         "flow runs, as HF_TOKEN. The values are not stored.",
     )
+    docker: DockerOptions = Field(default=DockerOptions(), title="Docker", description="Options of the runtime docker.")
     transformers: TransformersOptions = Field(
         default=TransformersOptions(), title="transformers", description="Options of the variant transformers."
     )
@@ -122,3 +130,14 @@ class ServeConfig(Config):
         default=LlamaCppOptions(), title="llama.cpp", description="Options of the variant llama-cpp."
     )
     custom: CustomOptions = Field(default=CustomOptions(), title="Custom", description="Options of the variant custom.")
+
+    @property
+    def section(self) -> str:
+        """Name of the field that holds the variant's options."""
+        return self.variant.replace("-", "_")
+
+    @property
+    def options(self) -> Config:
+        """The options of the variant."""
+        options: Config = getattr(self, self.section)
+        return options

@@ -1,4 +1,4 @@
-"""The record of one endpoint: where it is, what it serves, and how to find its process again."""
+"""The record of one endpoint: where it is, what it serves, and how to find its process or container again."""
 
 from __future__ import annotations
 
@@ -22,6 +22,27 @@ class ProcessRecord(BaseModel):
     boot_id: str
     log: str
 
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"process {self.pid}"
+
+
+class ContainerRecord(BaseModel):
+    """A container of this machine: its engine's socket, and its id there. `log` is the file its output is copied to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    name: str
+    socket: str
+    log: str
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"container {self.name}"
+
 
 class Endpoint(BaseModel):
     """One endpoint. `url` is an OpenAI base URL (ends in /v1); `model` is the name clients put in their requests.
@@ -43,7 +64,7 @@ class Endpoint(BaseModel):
     model_dir: str = ""
     variant: str
     runtime: str
-    process: ProcessRecord
+    process: ProcessRecord | ContainerRecord
     port: int
     ready_path: str
     ready_status: int = 200

@@ -44,13 +44,13 @@ class SlowError(ProbeError):
 
 
 def process_alive(endpoint: Endpoint) -> None:
-    """Whether the process that was started still runs.
+    """Whether the process or container that was started still runs.
 
     Raises:
         ProcessEndedError: it does not.
     """
     if not RUNTIMES[endpoint.runtime].alive(endpoint.process):
-        raise ProcessEndedError(f"Process {endpoint.process.pid} has ended; its log is {endpoint.log}.")
+        raise ProcessEndedError(f"{endpoint.process.words.capitalize()} has ended; its log is {endpoint.log}.")
 
 
 def listening(endpoint: Endpoint) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from flows.serving.config import ServeConfig
-from flows.serving.endpoint import ProcessRecord
-from flows.serving.runtimes import process
+from flows.serving.runtimes import docker, process
 from flows.serving.variants import command, custom, llama_cpp, nim, sglang, transformers_serve, vllm
-from flows.serving.variants.launch import Launch, Place
+from flows.serving.variants.launch import Launch, Order, Place
+
+Record = TypeVar("Record")
 
 
 class Variant(Protocol):
@@ -25,28 +27,37 @@ class Variant(Protocol):
         """What to run there; for settings without problems and a checked folder."""
 
 
-class Runtime(Protocol):
+class Runtime(Protocol[Record]):
     """What a runtime module offers; see `runtimes/process.py` for what each promises."""
 
     CONTAINER: bool
 
-    def place(self, model_dir: Path, port: int) -> Place:
+    def problems(self, config: ServeConfig) -> list[str]:
+        """What in the settings, or missing on this machine, this runtime cannot do; a line each."""
+
+    def place(self, model_dir: Path, port: int, config: ServeConfig) -> Place:
         """Where a server of that folder runs, as it sees it."""
 
     def choose_port(self, wanted: int) -> int:
         """A free port, the wanted one unless that is 0."""
 
-    def start(self, launch: Launch, log: Path) -> ProcessRecord:
+    def start(self, launch: Launch, log: Path, order: Order) -> Record:
         """Start what outlives us."""
 
-    def alive(self, record: ProcessRecord) -> bool:
+    def alive(self, record: Record) -> bool:
         """Whether it still runs."""
 
-    def exit_code(self, record: ProcessRecord) -> int | None:
+    def exit_code(self, record: Record) -> int | None:
         """How it ended, if that is known."""
 
-    def stop(self, record: ProcessRecord, port: int, grace_s: float = ...) -> list[int]:
+    def logs(self, record: Record, count: int) -> list[str]:
+        """The last lines of its output."""
+
+    def stop(self, record: Record, port: int, grace_s: float = ...) -> Sequence[int | str]:
         """End it and all it started; the ids of what was ended."""
+
+    def list_owned(self, endpoints_dir: Path) -> Sequence[tuple[str, Record]]:
+        """What runs for that folder of records, known to it or not, with the endpoint's name."""
 
 
 VARIANTS: dict[str, Variant] = {
@@ -58,4 +69,4 @@ VARIANTS: dict[str, Variant] = {
     "llama-cpp": llama_cpp,
     "custom": custom,
 }
-RUNTIMES: dict[str, Runtime] = {"process": process}
+RUNTIMES: dict[str, Runtime[Any]] = {"process": process, "docker": docker}

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.errors import ServingError
-from flows.progress import Progress
+from flows.progress import Progress, silent
 from flows.serving import probe, records, revisions
-from flows.serving.causes import StartError, classify, last_lines
+from flows.serving.causes import LOG_LINES, StartError, classify
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.log_progress import progress_note
@@ -20,10 +20,10 @@ from flows.serving.revisions import Revision
 from flows.serving.state import State
 from flows.serving.stop import end, end_leftovers
 from flows.serving.variants.common import common_problems
-from flows.serving.variants.launch import Launch
+from flows.serving.variants.launch import Launch, Order, Place
+from flows.store.digest import value_digest
 
 POLL_S = 0.5
-RUNTIME = "process"
 # The first answer may take far longer than later ones (pages read in, kernels compiled).
 FIRST_GENERATION_TIMEOUT_S = 120.0
 GENERATION_FAILURES = 3
@@ -33,7 +33,9 @@ logger = logging.getLogger(__name__)
 
 def problems(config: ServeConfig) -> list[str]:
     """What in the settings cannot work on this machine, a line each; told without a model and without starting."""
-    return common_problems(config) + VARIANTS[config.variant].problems(config, RUNTIMES[RUNTIME].CONTAINER)
+    config, runtime = _with_image(config), RUNTIMES[config.runtime]
+    variant = VARIANTS[config.variant]
+    return common_problems(config) + variant.problems(config, runtime.CONTAINER) + runtime.problems(config)
 
 
 def start_endpoint(
@@ -60,6 +62,7 @@ def start_endpoint(
         StartError: the server ended, answered wrongly or was not healthy within the budget; holds cause and log lines.
     """
     model_dir = model_dir.expanduser().resolve()
+    config = _with_image(config)
     _check(config, model_dir)
     with records.starting(endpoints_dir, config.name):
         old = records.load(endpoints_dir, config.name)
@@ -71,8 +74,9 @@ def start_endpoint(
         if old and not RUNTIMES[old.runtime].alive(old.process):
             end(old)  # its workers may have outlived it
             old = None
-        launch = _plan(config, model_dir, old)
-        new = _launch(launch, config, model_dir, endpoints_dir)
+        launch, place = _plan(config, model_dir, old)
+        order = Order(config, place, endpoints_dir.resolve(), _settings(config, model_dir), progress)
+        new = _launch(launch, order)
         new = new.model_copy(update={"run_id": run_id, "run_url": run_url, "model_uri": model_uri})
         try:
             records.save(endpoints_dir, new)
@@ -103,8 +107,9 @@ def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | No
         config, model_dir = revision.config, Path(revision.model_dir)
         _check(config, model_dir)
         end(ended)  # its workers may have outlived it
-        launch = _plan(config, model_dir, None, ended.port)
-        new = _launch(launch, config, model_dir, endpoints_dir)
+        launch, place = _plan(config, model_dir, None, ended.port)
+        order = Order(config, place, endpoints_dir.resolve(), _settings(config, model_dir), silent)
+        new = _launch(launch, order)
         try:
             keeps = ("name", "revision", "run_id", "run_url", "model_uri")
             new = new.model_copy(update={key: getattr(ended, key) for key in keeps})
@@ -123,6 +128,14 @@ def _check(config: ServeConfig, model_dir: Path) -> None:
     VARIANTS[config.variant].check_folder(config, model_dir)
 
 
+def _with_image(config: ServeConfig) -> ServeConfig:
+    """The settings with the runtime's image, if one is named there, in place of the variant's."""
+    if config.runtime != "docker" or not config.docker.image:
+        return config
+    options = config.options.model_copy(update={"image": config.docker.image})
+    return config.model_copy(update={config.section: options})
+
+
 def _serves_already(old: Endpoint, config: ServeConfig, model_dir: Path) -> bool:
     same = old.settings == _settings(config, model_dir)
     return same and probe.check(old).state in (State.HEALTHY, State.UNVERIFIED)
@@ -130,45 +143,53 @@ def _serves_already(old: Endpoint, config: ServeConfig, model_dir: Path) -> bool
 
 def _settings(config: ServeConfig, model_dir: Path) -> str:
     """Digest of what is asked for: with the port as wished, since the one in use may differ from it."""
-    return VARIANTS[config.variant].launch(config, RUNTIMES[RUNTIME].place(model_dir, config.port)).digest()
+    place = RUNTIMES[config.runtime].place(model_dir, config.port, config)
+    launch = VARIANTS[config.variant].launch(config, place)
+    return (
+        value_digest([launch.digest(), config.docker.model_dump()]) if config.runtime == "docker" else launch.digest()
+    )
 
 
-def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_port: int = 0) -> Launch:
-    """What to run, on a port that is free: `former_port` if it is, else what the settings say."""
-    runtime = RUNTIMES[RUNTIME]
+def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_port: int = 0) -> tuple[Launch, Place]:
+    """What to run, and where, on a port that is free: `former_port` if it is, else what the settings say."""
+    runtime = RUNTIMES[config.runtime]
     port = 0
     if former_port:
         with contextlib.suppress(ServingError):
             port = runtime.choose_port(former_port)
     port = port or runtime.choose_port(0 if old and old.port == config.port else config.port)
-    launch = VARIANTS[config.variant].launch(config, runtime.place(model_dir, port))
-    if old and launch.port == old.port:
+    place = runtime.place(model_dir, port, config)
+    launch = VARIANTS[config.variant].launch(config, place)
+    taken = not place.own_network and launch.port != port
+    if old and taken and launch.port == old.port:
         raise ServingError(
             f"The command listens on port {launch.port} only, on which {old.name} still serves, so it cannot be "
             "started beside it. Write {port} into the command in place of the number, or stop the endpoint first: "
             f"python -m flows.serving stop {old.name} --store DIR"
         )
-    if launch.port != port:
+    if taken:
         runtime.choose_port(launch.port)
     for warning in launch.warnings:
         logger.warning(warning)
-    return launch
+    return launch, place
 
 
-def _launch(launch: Launch, config: ServeConfig, model_dir: Path, endpoints_dir: Path) -> Endpoint:
-    """Start the process; its record, not yet saved."""
+def _launch(launch: Launch, order: Order) -> Endpoint:
+    """Start the server; its record, not yet saved."""
     now = datetime.now(UTC)
-    log = endpoints_dir.resolve() / "logs" / f"{config.name}-{now:%Y%m%dT%H%M%S-%f}.log"
+    config, place = order.config, order.place
+    log = order.endpoints_dir / "logs" / f"{config.name}-{now:%Y%m%dT%H%M%S-%f}.log"
+    port = place.port if place.own_network else launch.port
     return Endpoint(
         name=config.name + records.NEXT,
-        url=f"http://127.0.0.1:{launch.port}/v1",
+        url=f"http://127.0.0.1:{port}/v1",
         state=State.STARTING,
         model=launch.model,
-        model_dir=str(model_dir),
+        model_dir=str(place.model_dir),
         variant=config.variant,
-        runtime=RUNTIME,
-        process=RUNTIMES[RUNTIME].start(launch, log),
-        port=launch.port,
+        runtime=config.runtime,
+        process=RUNTIMES[config.runtime].start(launch, log, order),
+        port=port,
         ready_path=launch.ready_path,
         ready_status=launch.ready_status,
         ready_timeout_s=launch.ready_timeout_s,
@@ -176,7 +197,7 @@ def _launch(launch: Launch, config: ServeConfig, model_dir: Path, endpoints_dir:
         root=launch.root,
         probe_interval_s=launch.probe_interval_s,
         failure_threshold=launch.failure_threshold,
-        settings=_settings(config, model_dir),
+        settings=order.revision,
         started=now.isoformat(timespec="seconds"),
     )
 
@@ -187,7 +208,7 @@ def _wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, pro
     failures = 0
     why = "not asked yet"
     while (spent := time.monotonic() - began) < budget_s:
-        note = progress_note(last_lines(Path(endpoint.log)), launch.signs)
+        note = progress_note(_log_lines(endpoint), launch.signs)
         progress(spent, budget_s, f"{endpoint.name}: {note or why}")
         try:
             verified = probe.verify(endpoint, min(budget_s - spent, FIRST_GENERATION_TIMEOUT_S))
@@ -213,7 +234,7 @@ def _ended(endpoint: Endpoint, spent: float) -> StartError:
 
 
 def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> StartError:
-    lines = last_lines(Path(endpoint.log))
+    lines = _log_lines(endpoint)
     cause = classify(lines, exit_code)
     return StartError(
         f"The {endpoint.variant} server of {endpoint.model_dir} on port {endpoint.port} {what}.\n"
@@ -235,6 +256,10 @@ def _revision(new: Endpoint, config: ServeConfig, again: int) -> Revision:
         run_url=new.run_url,
         again=again,
     )
+
+
+def _log_lines(endpoint: Endpoint) -> list[str]:
+    return RUNTIMES[endpoint.runtime].logs(endpoint.process, LOG_LINES)
 
 
 def _promote(new: Endpoint, old: Endpoint | None, name: str, endpoints_dir: Path) -> Endpoint:

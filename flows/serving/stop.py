@@ -1,7 +1,8 @@
-"""Stop an endpoint: its process and everything that process started."""
+"""Stop an endpoint: its process and everything that process started, or its container."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flows.serving import records
@@ -35,17 +36,17 @@ def _stop(name: str, endpoints_dir: Path) -> Endpoint | None:
         return cleared
     if serving.state is not State.STOPPED:  # said first, so that nobody takes the end that follows for a failure
         records.save(endpoints_dir, serving.model_copy(update={"state": State.DRAINING, "why": ""}))
-    pids = end(serving)
-    if serving.state is State.STOPPED and not pids:
+    ended = end(serving)
+    if serving.state is State.STOPPED and not ended:
         return serving
-    why = f"Ended {_processes(pids)}." if pids else "Its process had ended before."
+    why = f"Ended {_words(ended)}." if ended else f"Its {serving.process.words.split()[0]} had ended before."
     stopped = serving.model_copy(update={"state": State.STOPPED, "why": why})
     records.save(endpoints_dir, stopped)
     return stopped
 
 
-def end(endpoint: Endpoint) -> list[int]:
-    """End the endpoint's processes, whatever its record says; the pids that were ended."""
+def end(endpoint: Endpoint) -> Sequence[int | str]:
+    """End what the endpoint runs as, whatever its record says; the pids, or the container's name, that were ended."""
     return RUNTIMES[endpoint.runtime].stop(endpoint.process, endpoint.port)
 
 
@@ -57,11 +58,14 @@ def end_leftovers(name: str, endpoints_dir: Path, *, serving: Endpoint | None) -
         if leftover is None:
             continue
         # Killed between two writes, both records name the process that serves now: that one is kept.
-        pids = [] if serving and leftover.process == serving.process else end(leftover)
+        ended = [] if serving and leftover.process == serving.process else end(leftover)
         records.delete(endpoints_dir, leftover_name)
-        cleared = leftover.model_copy(update={"state": State.STOPPED, "why": f"Ended {_processes(pids)}."})
+        cleared = leftover.model_copy(update={"state": State.STOPPED, "why": f"Ended {_words(ended)}."})
     return cleared
 
 
-def _processes(pids: list[int]) -> str:
-    return f"process {pids[0]}" + (f" and {len(pids) - 1} it had started" if pids[1:] else "") if pids else "nothing"
+def _words(ended: Sequence[int | str]) -> str:
+    if not ended:
+        return "nothing"
+    kind = "process" if isinstance(ended[0], int) else "container"
+    return f"{kind} {ended[0]}" + (f" and {len(ended) - 1} it had started" if ended[1:] else "")

@@ -70,7 +70,7 @@ def test_python_shell_and_command_line_get_the_same_answer(served, store, capsys
 def test_the_list_is_a_table_for_people(served, store):
     command = [sys.executable, "-m", "flows.serving", "list", "--store", str(store)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert shown[0].split() == ["NAME", "STATE", "URL", "PID", "SINCE", "MODEL"]
+    assert shown[0].split() == ["NAME", "STATE", "URL", "PROCESS", "SINCE", "MODEL"]
     cells = ["shared", "HEALTHY", served.url, str(served.process.pid), served.started, served.model]
     assert shown[1].split() == cells
     assert shown[3] == f"shared: {State.HEALTHY.words}"

@@ -13,18 +13,24 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from flows.errors import ServingError
+from flows.serving.causes import last_lines
 from flows.serving.endpoint import ProcessRecord
-from flows.serving.variants.launch import Launch, Place
+from flows.serving.variants.launch import Launch, Order, Place
+
+if TYPE_CHECKING:
+    from flows.serving.config import ServeConfig
 
 CONTAINER = False
 HOST = "127.0.0.1"
 # Below the range from which the kernel takes ports for outgoing connections: a server binds only after it has loaded
 # its model, minutes later, and by then such a connection could sit on the port.
 FREE_PORTS = range(18000, 32000)
+LOG_NAME = re.compile(r"(.+)-\d{8}T\d{6}-\d{6}\.log$")
 # What the server inherits leaves out secrets it has no use for.
 SECRET = re.compile(r"^PREFECT_|_(TOKEN|KEY|SECRET|PASSWORD)$")
 
@@ -32,19 +38,26 @@ SECRET = re.compile(r"^PREFECT_|_(TOKEN|KEY|SECRET|PASSWORD)$")
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
-def place(model_dir: Path, port: int) -> Place:
+def problems(config: ServeConfig) -> list[str]:
+    """Nothing but the variant's own; what needs an image says so itself."""
+    return []
+
+
+def place(model_dir: Path, port: int, config: ServeConfig | None = None) -> Place:
     """On this machine, reachable from this machine."""
     return Place(model_dir, str(model_dir), HOST, port)
 
 
-def start(launch: Launch, log: Path) -> ProcessRecord:
+def start(launch: Launch, log: Path, order: Order | None = None) -> ProcessRecord:
     """Start detached, in a session of its own, output to `log`.
 
     Raises:
         ServingError: there is no command, or it cannot be started.
     """
     if not launch.command:
-        raise ServingError(f"There is no command to run, only an image ({launch.image}): that needs a container.")
+        raise ServingError(
+            f"There is no command to run, only an image ({launch.image}): that needs serve.runtime docker."
+        )
     log.parent.mkdir(parents=True, exist_ok=True)
     env = {name: value for name, value in os.environ.items() if not SECRET.search(name)} | launch.env
     with log.open("ab") as output:
@@ -86,6 +99,29 @@ def exit_code(record: ProcessRecord) -> int | None:
     return child.poll() if child else None
 
 
+def logs(record: ProcessRecord, count: int) -> list[str]:
+    """The last lines of its output."""
+    return last_lines(Path(record.log), count)
+
+
+def list_owned(endpoints_dir: Path) -> list[tuple[str, ProcessRecord]]:
+    """What runs and writes to a log of that folder: the endpoint's name and the session, a line each."""
+    folder = endpoints_dir.resolve() / "logs"
+    found = {}
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            log = Path(os.readlink(f"/proc/{entry}/fd/1"))
+            if log.parent == folder and (match := LOG_NAME.match(log.name)):
+                session = _stat(int(entry))[1]
+                with contextlib.suppress(ProcessLookupError):
+                    found[session] = match[1], _stat(session)[2], str(log)
+                found.setdefault(session, (match[1], 0, str(log)))  # its leader is gone, its workers are not
+    return [
+        (name, ProcessRecord(pid=session, start_ticks=ticks, boot_id=_boot_id(), log=log))
+        for session, (name, ticks, log) in sorted(found.items())
+    ]
+
+
 def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
     """TERM the process, wait, KILL what is left of its session, then check that nothing of it is left.
 
@@ -101,13 +137,13 @@ def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
     if alive(record):
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGTERM)
-    if not _wait(lambda: not members(record), grace_s):
+    if not wait_until(lambda: not members(record), grace_s):
         for pid in members(record):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    if not _wait(lambda: not members(record), 10):
+    if not wait_until(lambda: not members(record), 10):
         raise ServingError(f"These processes survive SIGKILL: {members(record)}. Look at their state with `ps`.")
-    if not _wait(lambda: not port_served(port), 5):
+    if not wait_until(lambda: not port_served(port), 5):
         raise ServingError(f"The server has ended, but port {port} still answers: {port_owner(port)}.")
     return ended
 
@@ -202,7 +238,8 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _wait(done: Callable[[], bool], seconds: float) -> bool:
+def wait_until(done: Callable[[], bool], seconds: float) -> bool:
+    """Whether `done` comes true within `seconds`."""
     until = time.monotonic() + seconds
     while not (ready := done()) and time.monotonic() < until:
         time.sleep(0.05)

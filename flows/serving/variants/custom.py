@@ -3,7 +3,7 @@
 `/models`, where Backend.AI mounts the folder, stands for the folder wherever it is; so `model_path: /models/gguf` is
 its subfolder gguf. Beside {model_path} the placeholders {model_name}, {host} and {port} are filled in, and PORT is in
 the environment: a command that uses {port} or $PORT can be started beside the one it replaces, while any other keeps
-the definition's port to itself.
+the definition's port to itself. In a container the folder is at /models too, for commands that name it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from flows.serving.variants.launch import (
     LOADING,
     LOADING_STARTED,
     Launch,
+    Mount,
     Place,
 )
 
@@ -61,9 +62,10 @@ def check_folder(config: ServeConfig, folder: Path) -> None:
     path = folder / config.custom.definition
     service = definition.read_definition(path).service
     check_actions(str(path), service.pre_start_actions)
-    if not service.start_command and (service.pre_start_actions or not config.custom.image):
+    own_command = config.runtime != "process" and not service.pre_start_actions
+    if not service.start_command and not own_command:
         raise ServingError(f"{path}: models[0].service.start_command is empty; say what to run.")
-    if isinstance(service.start_command, str) and service.shell and not config.custom.image:
+    if isinstance(service.start_command, str) and service.shell and config.runtime == "process":
         missing = program_problems(f"{path}: models[0].service.shell", service.shell, "Name another shell, or null.")
         if missing:
             raise ServingError(missing[0])
@@ -87,6 +89,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         image=config.custom.image,
         port=port,
         identity="none",
+        mounts=(Mount(str(place.model_dir), str(MOUNT)),) if place.container and place.model_path != str(MOUNT) else (),
         ready_status=health.expected_status_code,
         ready_timeout_s=health.max_wait_time,
         startup_budget_s=health.initial_delay,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from flows.progress import Progress
 from flows.store.digest import value_digest
+
+if TYPE_CHECKING:
+    from flows.serving.config import ServeConfig
 
 # How the right model is told in /v1/models: `id`: the name is listed; `root`: and its `root` is the model's path;
 # `none`: nothing is known beforehand, the server is asked for the name once it is ready.
@@ -17,7 +21,8 @@ Identity = Literal["id", "root", "none"]
 class Place:
     """Where a server is to run. `model_path` is `model_dir` as the server sees it; both are absolute.
 
-    In a container the programs are those of the image; `port` is the one inside.
+    In a container the programs are those of the image. With a network of its own, whatever port it listens on inside
+    is reached at `port` from outside.
     """
 
     model_dir: Path
@@ -25,6 +30,7 @@ class Place:
     host: str
     port: int
     container: bool = False
+    own_network: bool = False
 
 
 class Mount(NamedTuple):
@@ -33,6 +39,25 @@ class Mount(NamedTuple):
     source: str
     target: str
     writable: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a runtime is told beside the launch.
+
+    Attributes:
+        config: the settings; a runtime takes its own options from it.
+        place: as given to the variant.
+        endpoints_dir: the folder of records to which the server belongs.
+        revision: digest of what is asked for.
+        progress: told of what takes long before anything runs, as a pull of an image.
+    """
+
+    config: ServeConfig
+    place: Place
+    endpoints_dir: Path
+    revision: str
+    progress: Progress
 
 
 class LogSign(NamedTuple):

@@ -1,0 +1,119 @@
+"""A real container engine of the tests' own: Podman, started without systemd or cgroups, and small images for it.
+
+The images hold next to nothing: programs come from this machine's /usr and Python, mounted read-only.
+"""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import docker
+
+BASE, NIM, UNUSED = "localhost/finetune-base:1", "localhost/finetune-nim:1", "localhost/finetune-none:1"
+PROGRAMS = [
+    f"{folder}:{folder}"
+    for folder in sorted({"/usr", sys.base_prefix, sys.prefix} - {"/"})
+    if folder == "/usr" or not folder.startswith("/usr/")
+]
+SETTINGS = """
+[containers]
+cgroups = "disabled"
+netns = "host"
+seccomp_profile = "unconfined"
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+[engine]
+runtime = "crun"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+# The mount namespace is the engine's own, so that nothing of this machine's is unmounted.
+SERVICE = """
+umount /sys/fs/cgroup/unified 2>/dev/null
+exec podman --root "$0/root" --runroot "$0/run" --storage-driver vfs --log-level warn \
+  system service --time=0 "unix://$0/engine.sock"
+"""
+
+
+def missing() -> str:
+    """Why no engine can be started here; empty if one can."""
+    if absent := [name for name in ("podman", "crun", "catatonit", "unshare") if not shutil.which(name)]:
+        return f"no container engine: {', '.join(absent)} not installed; `make engine` as root installs it"
+    return "" if os.geteuid() == 0 else "no container engine: starting one takes root"
+
+
+@contextmanager
+def engine(extra_settings=""):
+    """The socket of a fresh engine; whatever runs in it at the end is ended."""
+    folder = Path(tempfile.mkdtemp(prefix="podman-"))  # short: the path of a socket has 108 bytes at most
+    (folder / "containers.conf").write_text(SETTINGS + extra_settings)
+    environment = os.environ | {"CONTAINERS_CONF": str(folder / "containers.conf")}
+    socket = folder / "engine.sock"
+    with (folder / "log").open("wb") as log:
+        service = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", SERVICE, str(folder)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + 20
+        while not socket.exists() and service.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        if not socket.exists():
+            raise RuntimeError(f"podman did not start:\n{(folder / 'log').read_text()}")
+        add_images(str(socket))
+        yield str(socket)
+    finally:
+        with suppress(Exception), client(str(socket)) as api:
+            for container in api.containers(all=True):
+                with suppress(docker.errors.APIError):
+                    api.kill(container["Id"])
+                api.remove_container(container["Id"], force=True, v=True)
+        os.killpg(service.pid, signal.SIGTERM)
+        service.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def client(socket):
+    api = docker.APIClient(f"unix://{socket}", version="auto")
+    try:
+        yield api
+    finally:
+        api.close()
+
+
+def add_images(socket):
+    python = Path(sys.base_prefix) / "bin" / "python3"
+    with client(socket) as api:
+        api.import_image_from_data(_root({}), repository=BASE, changes=['CMD ["/bin/false"]'])
+        server = {"opt/nim/server.py": Path(__file__).with_name("nim_shaped.py")}
+        command = f'CMD ["{python}", "/opt/nim/server.py"]'
+        api.import_image_from_data(_root(server), repository=NIM, changes=[command])
+
+
+def _root(files):
+    """A root file system to mount programs into, as a tar."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name in ("dev", "etc", "opt", "opt/nim", "proc", "root", "run", "sys", "tmp", "usr"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
+            tar.addfile(folder)
+        for name in ("bin", "lib", "lib64", "sbin"):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, f"usr/{name}"
+            tar.addfile(link)
+        tar.add("/etc/ld.so.cache", "etc/ld.so.cache")
+        for name, source in files.items():
+            tar.add(source, name)
+    return data.getvalue()
