@@ -24,7 +24,7 @@ from flows.serving.start import start_endpoint
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.sweep import end_orphans
-from tests.serving import podman
+from tests.serving import image_registry, podman
 from tests.serving.test_served_variants import the_three_ways_of_asking
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.skipif(bool(podman.missing()), reason=podman.missing())]
@@ -357,6 +357,25 @@ def test_a_killed_start_leaves_a_container_that_the_next_start_clears(engine, ll
     endpoint = start_endpoint(nim(), llama, tmp_path, silent)
     assert containers(engine) == [endpoint.process.id]
     stop_endpoint("nim", tmp_path)
+
+
+def test_an_image_that_is_not_here_is_pulled(llama, tmp_path):
+    notes = []
+    with (
+        image_registry.registry(podman.root(podman.NIM_FILES), podman.NIM_COMMAND) as address,
+        podman.engine(plain_registry=address) as other,
+    ):
+        options = {"socket": other, "image": f"{address}/nim/small:1"}
+        endpoint = start_endpoint(
+            nim(docker_options=options), llama, tmp_path, lambda done, total, note="", /, **_: notes.append(note)
+        )
+        assert endpoint.state is State.HEALTHY
+        assert notes[0] == f"pulling {address}/nim/small:1"
+        assert inspected(endpoint)["Config"]["Image"] == f"{address}/nim/small:1"
+        assert docker.stop(endpoint.process, endpoint.port) == [endpoint.process.name]
+        options["image"] = f"{address}/nim/small:2"
+        with pytest.raises(ServingError, match=r"cannot be pulled: .*manifest unknown.*Check name and tag\."):
+            start_endpoint(nim(docker_options=options), llama, tmp_path, silent)
 
 
 def test_an_engine_without_an_init_program_still_serves(llama, tmp_path, caplog):
