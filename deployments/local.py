@@ -124,7 +124,7 @@ class Local:
                 ended.append("worker of the work pool 'local'")
             if process.stop(found.server, found.port):
                 ended.append(f"Prefect server at http://127.0.0.1:{found.port}")
-            self.record_file.unlink()
+            self.record_file.unlink(missing_ok=True)
         return ended
 
     def _start_server(self) -> LocalPrefect:
