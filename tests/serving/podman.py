@@ -77,6 +77,8 @@ def engine(extra_settings="", plain_registry="127.0.0.1:1"):
         if not socket.exists():
             pytest.skip(f"no container engine: podman does not start here: {(folder / 'log').read_text()[-300:]}")
         add_images(str(socket))
+        if why := cannot_run(str(socket)):
+            pytest.skip(f"no container engine: podman runs no container on its bridge here: {why}")
         yield str(socket)
     finally:
         with suppress(Exception), client(str(socket)) as api:
@@ -102,6 +104,21 @@ def add_images(socket):
     with client(socket) as api:
         api.import_image_from_data(root({}), repository=BASE, changes=['CMD ["/bin/false"]'])
         api.import_image_from_data(root(NIM_FILES), repository=NIM, changes=[f"CMD {json.dumps(NIM_COMMAND)}"])
+
+
+def cannot_run(socket):
+    """What the engine says when it cannot run even `true` on its own network; empty if it can."""
+    with client(socket) as api:
+        made = api.create_container(
+            BASE, ["/usr/bin/true"], host_config=api.create_host_config(binds=["/usr:/usr:ro"], network_mode="bridge")
+        )
+        try:
+            api.start(made["Id"])
+        except docker.errors.APIError as error:
+            return str(error.explanation)[-300:]
+        finally:
+            api.remove_container(made["Id"], force=True)
+    return ""
 
 
 def root(files):
