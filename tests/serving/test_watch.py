@@ -67,7 +67,8 @@ class World:
     def kill(self):
         endpoint = records.load(self.folder, "fake")
         os.kill(endpoint.process.pid, signal.SIGKILL)
-        while process.alive(endpoint.process):
+        # The threads of a killed process end a moment after it: until then its port is open.
+        while process.alive(endpoint.process) or process.port_served(endpoint.port):
             time.sleep(0.01)
 
     def wait_for_server(self):
