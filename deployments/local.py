@@ -116,7 +116,7 @@ class Local:
         folder = self.store / "endpoints"
         for name in records.names(folder) if folder.exists() else []:
             stopped = stop_endpoint(name, folder)
-            if stopped is not None and stopped.why.startswith("Ended process"):
+            if stopped is not None and stopped.why.startswith(("Ended process", "Ended container")):
                 ended.append(f"endpoint {name} at {stopped.url}")
         found = self.record()
         if found is not None:

@@ -19,8 +19,7 @@ from flows.corpus.sources.registry import Sources, named_files
 from flows.errors import FinetuneError, is_disk_full
 from flows.evaluation import embedders
 from flows.evaluation.config import EvaluateStageConfig, EvaluationConfig, GatePolicy
-from flows.evaluation.gate import decide
-from flows.reporting.contract import EndpointReport, GateReport, RunReport, StageReport
+from flows.reporting.contract import EndpointReport, RunReport, StageReport
 from flows.reporting.markdown import verdict_line
 from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
@@ -134,10 +133,7 @@ def adapt_and_measure(
     measured = EvaluateStageConfig(evaluation=evaluation, judge=judge)
     stage("evaluate", measured, {"dataset": dataset, "trained": trained}, base=True, **secrets)
 
-    blank = GateReport(passed=False, reasons=[])
-    report = reports.build_report(context, model.name, stages, outcomes, blank)
-    verdict = decide(report.metrics, gate, report.split)
-    return report.model_copy(update={"gate": GateReport(**verdict.model_dump())})
+    return reports.build_report(context, model.name, stages, outcomes, gate)
 
 
 def serve_if_passed(

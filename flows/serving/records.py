@@ -131,19 +131,6 @@ def _lock(stream: TextIO) -> bool:
     return True
 
 
-@contextmanager
-def starting_unless_held(folder: Path, name: str) -> Iterator[bool]:
-    """As `starting`, but does not wait: whether the right is ours."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock_path(folder, name).open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
 def _locked(folder: Path, name: str) -> bool:
     with _lock_path(folder, name).open("w") as stream:
         try:

@@ -19,7 +19,7 @@ def end_orphans(endpoints_dir: Path) -> list[str]:
     ended = []
     for runtime in RUNTIMES.values():
         for name, server in runtime.list_owned(endpoints_dir):
-            with records.starting_unless_held(endpoints_dir, name) as free:
+            with records.starting(endpoints_dir, name, wait_s=0) as free:
                 # Every start has a log of its own, so that tells whose record it is.
                 known = {
                     endpoint.log

@@ -6,9 +6,9 @@ Training needs a main thread of its own, a process that can be killed, and memor
 from __future__ import annotations
 
 import ctypes
-import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import sys
@@ -43,8 +43,7 @@ def main(request_file: Path) -> int:
 
 def call(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Call `function(config, inputs, workdir, progress)`, the config checked against the function's own annotation."""
-    module, _, name = request["function"].partition(":")
-    function = getattr(importlib.import_module(module), name)
+    function = pkgutil.resolve_name(request["function"])
     config_type = typing.get_type_hints(function)["config"]
     inputs = {key: Path(value) for key, value in request["inputs"].items()}
     figures = function(config_type.model_validate(request["config"]), inputs, Path(request["workdir"]), progress)

@@ -14,6 +14,8 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.states import Failed, State
 
 from flows.corpus.row import HELD_OUT_RUNGS
+from flows.evaluation.config import GatePolicy
+from flows.evaluation.gate import decide
 from flows.evaluation.results import Evaluation
 from flows.reporting.contract import (
     CostReport,
@@ -51,7 +53,7 @@ def stage_report(outcome: Outcome) -> StageReport:
     cached = outcome.status == "cached"
     return StageReport(
         name=outcome.stage,
-        status="cached" if cached else "ran",
+        status=outcome.status,
         seconds=outcome.seconds,
         why=outcome.why,
         from_run=outcome.maker["run_name"] if cached else None,
@@ -83,9 +85,9 @@ def build_report(
     base_model: str,
     stages: list[StageReport],
     outcomes: dict[str, Outcome],
-    gate: GateReport,
+    gate: GatePolicy,
 ) -> RunReport:
-    """Everything the run found, before anything is served."""
+    """Everything the run found and what the gate says of it, before anything is served."""
     evaluation_file = Path(outcomes["evaluate"].artifact.path) / "evaluation.json"
     evaluation = Evaluation.model_validate_json(evaluation_file.read_text("utf-8"))
     data = {name: value for name, value in outcomes["prepare"].figures.items() if name in DataReport.model_fields}
@@ -105,7 +107,7 @@ def build_report(
         metrics=evaluation.metrics,
         generation=evaluation.generation,
         examples=evaluation.examples,
-        gate=gate,
+        gate=GateReport(**decide(evaluation.metrics, gate, evaluation.split).model_dump()),
         endpoint=None,
         cost=cost(run, list(outcomes.values())),
         versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES},

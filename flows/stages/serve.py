@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.states import Failed, State
+from prefect.states import State
 
-from flows.errors import FinetuneError
 from flows.reporting.contract import StageStatus
 from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
@@ -18,7 +17,7 @@ from flows.serving.records import load
 from flows.serving.start import start_endpoint
 from flows.stages.endpoints import remember
 from flows.stages.run_context import RunContext
-from flows.stages.stage_task import StageError
+from flows.stages.stage_task import StageError, failing_in_words
 
 NAME = "serve"
 
@@ -42,19 +41,19 @@ def serve_model(run: RunContext, config: ServeConfig, model: Path) -> tuple[Endp
 
 @task(name=NAME, task_run_name=NAME, persist_result=False)
 def _serve(run: RunContext, config: ServeConfig, model: Path) -> Any:
-    try:
-        endpoint = start_endpoint(
-            config,
-            model,
-            run.store.endpoints,
-            run.progress(NAME),
-            run_id=run.run_id,
-            run_url=run.run_url,
-            model_uri=str(model),
-        )
-    except FinetuneError as error:
-        run.logger.error("%s failed: %s", NAME, error)
-        return Failed(message=str(error))
+    return failing_in_words(run, NAME, lambda: _serve_once(run, config, model))
+
+
+def _serve_once(run: RunContext, config: ServeConfig, model: Path) -> Endpoint:
+    endpoint = start_endpoint(
+        config,
+        model,
+        run.store.endpoints,
+        run.progress(NAME),
+        run_id=run.run_id,
+        run_url=run.run_url,
+        model_uri=str(model),
+    )
     remember(endpoint)
     run.logger.info("%s is %s at %s", endpoint.name, endpoint.state.value, endpoint.url)
     run.logger.info("Ask it: %s", curl_line(endpoint, "What is a bill of lading?"))

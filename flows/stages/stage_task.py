@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from prefect.tasks import Task
 from pydantic import BaseModel
 
 from flows.errors import FinetuneError, is_disk_full
+from flows.reporting.contract import StageStatus
 from flows.stages.keys import cache_key, dependencies, what_changed
 from flows.stages.registry import STAGES, Stage
 from flows.stages.run_child import run_child
@@ -32,7 +34,7 @@ class Outcome(BaseModel):
     """How a stage ended: what it made, and whether this run or a former one made it."""
 
     stage: str
-    status: str
+    status: StageStatus
     seconds: float
     why: str
     artifact: Artifact
@@ -136,24 +138,28 @@ def make_task(run: RunContext, call: StageCall, refresh: bool) -> Task[Any, Any]
 def can_retry_help(prefect_task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Bad configuration and bad data fail at once; a killed child is started again."""
     data = state.data
-    if isinstance(data, FinetuneError):
-        return data.retryable
     return bool(data.get("retryable")) if isinstance(data, dict) else True
 
 
 def _work(run: RunContext, call: StageCall) -> Any:
+    return failing_in_words(run, call.name, lambda: _work_once(run, call))
+
+
+def failing_in_words(run: RunContext, name: str, work: Callable[[], Any]) -> Any:
+    """What `work` returns; for an error meant for people a Failed state with its words.
+
+    Returned, not raised: the run shows the words alone, without a traceback of ours.
+    """
     try:
-        return _work_once(run, call)
+        return work()
     except FinetuneError as error:
-        # Returned, not raised: the run shows the words alone, without a traceback of ours.
-        run.logger.error("%s failed: %s", call.name, error)
-        return Failed(message=str(error), data={"retryable": error.retryable})
+        words, retryable = str(error), error.retryable
     except OSError as error:
         if not is_disk_full(error):
             raise
-        words = f"The disk of the store {run.store.root} is full. Free some space and run again."
-        run.logger.error("%s failed: %s", call.name, words)
-        return Failed(message=words, data={"retryable": False})
+        words, retryable = f"The disk of the store {run.store.root} is full. Free some space and run again.", False
+    run.logger.error("%s failed: %s", name, words)
+    return Failed(message=words, data={"retryable": retryable})
 
 
 def _work_once(run: RunContext, call: StageCall) -> dict[str, Any]:
@@ -185,10 +191,7 @@ def _figures(run: RunContext, call: StageCall, workdir: Path) -> dict[str, Any]:
         inputs = {name: str(path) for name, path in call.inputs.items()}
         return run_child(call.stage.function, call.config, inputs, workdir, progress, run.logger.info, call.environment)
     workdir.mkdir(parents=True, exist_ok=True)
-    module, _, name = call.stage.function.partition(":")
-    figures: dict[str, Any] = getattr(importlib.import_module(module), name)(
-        call.config, call.inputs, workdir, progress
-    )
+    figures: dict[str, Any] = pkgutil.resolve_name(call.stage.function)(call.config, call.inputs, workdir, progress)
     return figures
 
 

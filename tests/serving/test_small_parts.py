@@ -70,7 +70,7 @@ def test_settings_differ_with_threads_and_port_and_model(tmp_path):
         ("ValueError: Unrecognized processing class in /m. Can't instantiate a processor, a tokenizer", 1,
          Cause.UNKNOWN_MODEL),
         ("OSError: Repo id must be in the form 'repo_name' or 'namespace/repo_name': '/m'.", 1, Cause.MISSING_PATH),
-        ("OSError: [Errno 28] No space left on device: '/root/.cache/x'", 1, Cause.DISK_FULL),
+        ("OSError: [Errno 28] No space left on device: '/data/cache/x'", 1, Cause.DISK_FULL),
         ("RuntimeError: CUDA error: no kernel image is available for execution on the device", 1, Cause.GPU),
         ("RuntimeError: Found no NVIDIA driver on your system.", 1, Cause.GPU),
         ("ImportError: libcuda.so.1: cannot open shared object file: No such file or directory", 1, Cause.GPU),

@@ -90,17 +90,14 @@ def read_sources(sources: Sources) -> Found:
     )
 
 
-def input_files(sources: Sources) -> list[Path]:
-    """All files that `read_sources` will read: their contents decide whether a prepared data set is still good.
+def named_files(sources: Sources) -> dict[str, Path]:
+    """All files that `read_sources` will read, under names that tell how: source's field, number, kind of file.
+
+    Their contents decide whether a prepared data set is still good.
 
     Raises:
-        DataError: a path is not there, or a folder holds nothing to read.
+        DataError: a path is not there, a folder holds nothing to read, or the templates cannot be read.
     """
-    return list(named_files(sources).values())
-
-
-def named_files(sources: Sources) -> dict[str, Path]:
-    """The same files under names that tell how they are read: the source's field, a number, the kind of file."""
     found = {
         f"{field}/{number}{file.suffix.lower()}": file
         for reader, source, field in _each(sources)
