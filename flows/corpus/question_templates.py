@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,11 +83,6 @@ def load_templates(language: Language, domain: str = "", override: str = "") -> 
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{override}: {field}: {first['msg']}. See flows/corpus/questions/{language}.yaml.") from error
-
-
-def fill(template: str, **values: str) -> str:
-    """Replace each `{name}` by its value, once: braces in a value, or of other names, stay as they are."""
-    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
 
 
 def _read_override(path: Path) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import yaml
 from openai import APIConnectionError, APIError, APIStatusError, AuthenticationError, OpenAI
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from flows.corpus.question_templates import fill
 from flows.corpus.row import Row
 from flows.errors import EvaluationError, TransientError
 from flows.evaluation.config import JudgeEndpoint
+from flows.placeholders import fill
 from flows.store.digest import value_digest
 
 PARALLEL = 8

@@ -50,7 +50,7 @@ STAGES = {
             name="prepare",
             function="flows.corpus.prepare:run",
             artifact="dataset",
-            code=["corpus"],
+            code=["corpus", "placeholders.py"],
             libraries=["datasketch"],
             unimportant=["path"],
             heavy=False,
@@ -79,7 +79,7 @@ STAGES = {
             code=[
                 *(f"evaluation/{name}" for name in EVALUATION_CODE),
                 "corpus/row.py",
-                "corpus/question_templates.py",
+                "placeholders.py",
                 "training/chat.py",
                 "training/loading.py",
             ],

@@ -60,7 +60,7 @@ def _train(
         progress(0, 1, f"{too_long} of {too_long + len(examples)} examples are longer than max_length and left out")
     trainer = build_trainer(section, base, tokenizer, examples, workdir / "checkpoints")
     tokens, supervised = count_tokens(trainer.train_dataset)
-    callback = ProgressCallback(progress, tokens * section.epochs / max(1, total_steps(trainer)))
+    callback = ProgressCallback(progress, tokens * section.epochs)
     trainer.add_callback(callback)
     resume = newest_whole(workdir / "checkpoints")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -192,14 +192,6 @@ def count_tokens(dataset: Any) -> tuple[int, int]:
         labels = example.get("labels", example["input_ids"])
         supervised += sum(label != -100 for label in labels)
     return tokens, supervised
-
-
-def total_steps(trainer: Any) -> int:
-    """Optimizer steps of the whole training."""
-    arguments = trainer.args
-    batches = len(trainer.get_train_dataloader())
-    per_epoch = max(1, -(-batches // arguments.gradient_accumulation_steps))
-    return max(1, round(per_epoch * arguments.num_train_epochs))
 
 
 def save(trainer: Any, section: TrainingSection, base: Path, tokenizer: Any, workdir: Path) -> None:

@@ -13,11 +13,11 @@ from flows.training.checkpoints import mark_whole
 
 
 class ProgressCallback(TrainerCallback):
-    """One per training. `tokens_per_step` is the mean number of tokens of an optimizer step."""
+    """One per training. `tokens` are those of the whole training."""
 
-    def __init__(self, progress: Progress, tokens_per_step: float) -> None:
+    def __init__(self, progress: Progress, tokens: float) -> None:
         self.progress = progress
-        self.tokens_per_step = tokens_per_step
+        self.tokens = tokens
         self.first_step = 0
         self.started = 0.0
         self.seconds = 0.0
@@ -31,8 +31,8 @@ class ProgressCallback(TrainerCallback):
         """Report the loss and the speed since the start of this process."""
         if not logs or "loss" not in logs:
             return
-        steps = state.global_step - self.first_step
-        speed = steps * self.tokens_per_step / max(time.monotonic() - self.started, 1e-9)
+        share = (state.global_step - self.first_step) / max(1, state.max_steps)
+        speed = share * self.tokens / max(time.monotonic() - self.started, 1e-9)
         self.progress(
             state.global_step,
             state.max_steps,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.corpus.fact import term_key
-from flows.corpus.question_templates import fill, load_templates
+from flows.corpus.question_templates import load_templates
 from flows.corpus.row import read_rows
 from flows.corpus.sources import exams, tables, terms, transcripts
 from flows.corpus.sources.exams import ExamSource, repair_options, split_options
@@ -13,6 +13,7 @@ from flows.corpus.sources.tables import TableSource
 from flows.corpus.sources.terms import TermSource
 from flows.corpus.sources.transcripts import TranscriptSource, as_text
 from flows.errors import DataError
+from flows.placeholders import fill
 
 EN = load_templates("en", "trade")
 

@@ -17,11 +17,12 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.corpus.fact import Fact, Found, normalised
-from flows.corpus.question_templates import QuestionTemplates, fill
+from flows.corpus.question_templates import QuestionTemplates
 from flows.corpus.row import Drop, Row
 from flows.corpus.sources.files import MAX_LINE_BYTES, read_json_lines, read_text, source_files
 from flows.corpus.sources.transcripts import as_text
 from flows.errors import DataError
+from flows.placeholders import fill
 
 
 class TableSource(Config):

@@ -14,10 +14,11 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.corpus.fact import Fact, Found, term_key
-from flows.corpus.question_templates import QuestionTemplates, fill
+from flows.corpus.question_templates import QuestionTemplates
 from flows.corpus.row import Drop, Row
 from flows.corpus.sources.files import read_json, source_files
 from flows.errors import DataError
+from flows.placeholders import fill
 
 
 class TermSource(Config):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from flows.config import Config
+from flows.placeholders import fill
 from flows.serving import model_folder
 from flows.serving.variants.common import environment, local_program, program_problems, served_name
 from flows.serving.variants.launch import Launch, Place
@@ -88,7 +89,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
     model = served_name(config, place)
     port = options.port or place.port
     values = {"model_path": place.model_path, "model_name": model or config.name, "host": place.host, "port": str(port)}
-    words = [fill(word, values) for word in shlex.split(options.command_line)]
+    words = [fill(word, **values) for word in shlex.split(options.command_line)]
     if words and not place.container:
         words[0] = local_program(words[0])
     return Launch(
@@ -101,8 +102,3 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         identity="none",
         startup_budget_s=120,
     )
-
-
-def fill(text: str, values: dict[str, str]) -> str:
-    """`text` with each {name} of `values` replaced; other braces stay as they are."""
-    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), text)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from flows.serving import model_folder
 from flows.serving.variants.launch import Place
 
 if TYPE_CHECKING:
@@ -21,6 +22,19 @@ SECRET = re.compile(r"_(TOKEN|KEY|SECRET|PASSWORD)$")
 
 # Flags as typed on a command line, a word each.
 Flags = Annotated[list[str], Field(max_length=200)]
+ContextTokens = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=16_777_216,
+        title="Longest context (tokens)",
+        description="Tokens of a prompt and its answer together; 0 means as many as the model knows.",
+    ),
+]
+TensorParallel = Annotated[
+    int,
+    Field(ge=1, le=64, title="Tensor parallel (GPUs)", description="GPUs that share each layer of the model."),
+]
 CHECKOUT = Path(__file__).parents[3]
 
 
@@ -46,6 +60,11 @@ def environment(config: ServeConfig, place: Place, model: str) -> dict[str, str]
     secrets = {name: os.environ[name] for name in config.secret_variables if name in os.environ}
     backend = {"BACKEND_MODEL_NAME": model, "BACKEND_MODEL_PATH": place.model_path}
     return ours | asked | secrets | backend
+
+
+def check_whole_model(config: ServeConfig, folder: Path) -> None:
+    """Raise ServingError unless `folder` holds a whole model."""
+    model_folder.check_model(folder, allow_pickle=config.allow_pickle)
 
 
 def common_problems(config: ServeConfig) -> list[str]:

@@ -17,16 +17,13 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.errors import ServingError
+from flows.placeholders import fill
 from flows.serving import definition, model_folder
 from flows.serving.pre_start import check_actions, shell_lines
-from flows.serving.variants.command import PORT_IS_FREE, fill
+from flows.serving.variants.command import PORT_IS_FREE
 from flows.serving.variants.common import environment, program_problems, served_name
 from flows.serving.variants.launch import (
-    CAPTURING,
-    COMPILING,
-    DOWNLOADING,
-    LOADING,
-    LOADING_STARTED,
+    ENGINE_SIGNS,
     Launch,
     Mount,
     Place,
@@ -95,7 +92,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         startup_budget_s=health.initial_delay,
         probe_interval_s=health.interval,
         failure_threshold=health.max_retries,
-        signs=(DOWNLOADING, LOADING, CAPTURING, COMPILING, LOADING_STARTED),
+        signs=ENGINE_SIGNS,
     )
 
 
@@ -123,11 +120,11 @@ def _command(service: definition.Service, values: dict[str, str]) -> list[str] |
     if not start:
         return None
     if isinstance(start, list):
-        words = [fill(word, values) for word in start]
+        words = [fill(word, **values) for word in start]
     elif service.shell:
         _check_plain(values)
-        words = [service.shell, "-c", fill(start, values)]
+        words = [service.shell, "-c", fill(start, **values)]
     else:
-        words = [fill(word, values) for word in shlex.split(start)]
-    before = shell_lines(service.pre_start_actions, lambda text: fill(text, values))
+        words = [fill(word, **values) for word in shlex.split(start)]
+    before = shell_lines(service.pre_start_actions, lambda text: fill(text, **values))
     return ["/bin/sh", "-c", "\n".join([*before, f"exec {shlex.join(words)}"])] if before else words

@@ -72,6 +72,8 @@ LOADING = LogSign("loading weights", r"loading [^\n]*?(?:weights|shards)[^\n]*?\
 LOADING_STARTED = LogSign("loading weights", r"starting to load model|load weight begin|loading model")
 CAPTURING = LogSign("capturing CUDA graphs", r"captur[^\n]*?\b(\d{1,3})\s?%")
 COMPILING = LogSign("compiling", r"torch\.compile|dynamo|compiling|capture cuda graph|warming up")
+# Of one line the first sign that fits is shown.
+ENGINE_SIGNS = (DOWNLOADING, LOADING, CAPTURING, COMPILING, LOADING_STARTED)
 
 
 @dataclass(frozen=True)

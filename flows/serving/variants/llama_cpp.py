@@ -10,6 +10,7 @@ from pydantic import Field
 from flows.config import Config
 from flows.serving import model_folder
 from flows.serving.variants.common import (
+    ContextTokens,
     Flags,
     environment,
     flag_problems,
@@ -51,13 +52,7 @@ class LlamaCppOptions(Config):
         description="Name of the file in the model folder; empty means the first *.gguf by name.",
         pattern=r"^([^/\x00]*\.gguf)?$",
     )
-    context_length: int = Field(
-        default=0,
-        ge=0,
-        le=16_777_216,
-        title="Longest context (tokens)",
-        description="Tokens of a prompt and its answer together; 0 means as many as the model knows.",
-    )
+    context_length: ContextTokens = 0
     gpu_layers: int = Field(
         default=0, ge=0, le=1000, title="GPU layers", description="Layers that are put on the GPU; 0 means none."
     )

@@ -6,20 +6,14 @@ Readiness is /v1/health/ready: 503 while it downloads and loads.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from flows.config import Config
-from flows.serving import model_folder
-from flows.serving.variants.common import Flags, environment, given, served_name
+from flows.serving.variants.common import ContextTokens, Flags, check_whole_model, environment, given, served_name
 from flows.serving.variants.launch import (
-    CAPTURING,
-    COMPILING,
-    DOWNLOADING,
-    LOADING,
-    LOADING_STARTED,
+    ENGINE_SIGNS,
     Launch,
     Mount,
     Place,
@@ -53,13 +47,7 @@ class NimOptions(Config):
         "images from 2.0.10 on need none.",
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
     )
-    max_model_len: int = Field(
-        default=0,
-        ge=0,
-        le=16_777_216,
-        title="Longest context (tokens)",
-        description="Tokens of a prompt and its answer together; 0 means as many as the model knows.",
-    )
+    max_model_len: ContextTokens = 0
     tensor_parallel_size: int = Field(
         default=0,
         ge=0,
@@ -91,9 +79,7 @@ def problems(config: ServeConfig, container: bool) -> list[str]:
     return found
 
 
-def check_folder(config: ServeConfig, folder: Path) -> None:
-    """Raise ServingError unless `folder` holds a whole model."""
-    model_folder.check_model(folder, allow_pickle=config.allow_pickle)
+check_folder = check_whole_model
 
 
 def launch(config: ServeConfig, place: Place) -> Launch:
@@ -129,6 +115,6 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         port=place.port,
         mounts=(Mount(cache, CACHE, writable=True),) if cache else (),
         startup_budget_s=1800,
-        signs=(DOWNLOADING, LOADING, CAPTURING, COMPILING, LOADING_STARTED),
+        signs=ENGINE_SIGNS,
         warnings=() if key else (keyless,),
     )

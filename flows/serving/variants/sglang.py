@@ -6,15 +6,16 @@ import importlib.util
 import shlex
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from flows.config import Config
-from flows.serving import model_folder
 from flows.serving.variants.common import (
+    ContextTokens,
     Flags,
+    TensorParallel,
+    check_whole_model,
     environment,
     flag_problems,
     given,
@@ -24,11 +25,7 @@ from flows.serving.variants.common import (
     served_name,
 )
 from flows.serving.variants.launch import (
-    CAPTURING,
-    COMPILING,
-    DOWNLOADING,
-    LOADING,
-    LOADING_STARTED,
+    ENGINE_SIGNS,
     Launch,
     Place,
 )
@@ -63,16 +60,8 @@ class SglangOptions(Config):
         title="Number format",
         description="Format of weights and computation; auto takes the folder's.",
     )
-    context_length: int = Field(
-        default=0,
-        ge=0,
-        le=16_777_216,
-        title="Longest context (tokens)",
-        description="Tokens of a prompt and its answer together; 0 means as many as the model knows.",
-    )
-    tensor_parallel_size: int = Field(
-        default=1, ge=1, le=64, title="Tensor parallel (GPUs)", description="GPUs that share each layer of the model."
-    )
+    context_length: ContextTokens = 0
+    tensor_parallel_size: TensorParallel = 1
     mem_fraction_static: float = Field(
         default=0,
         ge=0,
@@ -114,9 +103,7 @@ def problems(config: ServeConfig, container: bool) -> list[str]:
     return found + gpu_problems("serve.sglang.tensor_parallel_size", options.tensor_parallel_size)
 
 
-def check_folder(config: ServeConfig, folder: Path) -> None:
-    """Raise ServingError unless `folder` holds a whole model."""
-    model_folder.check_model(folder, allow_pickle=config.allow_pickle)
+check_folder = check_whole_model
 
 
 def launch(config: ServeConfig, place: Place) -> Launch:
@@ -138,7 +125,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         port=place.port,
         ready_timeout_s=15,  # the path asks the model itself
         startup_budget_s=1800,
-        signs=(DOWNLOADING, LOADING, CAPTURING, COMPILING, LOADING_STARTED),
+        signs=ENGINE_SIGNS,
     )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from flows.config import Config
-from flows.serving import model_folder
-from flows.serving.variants.common import Flags, environment, flag_problems, local_program, program_problems
+from flows.serving.variants.common import (
+    Flags,
+    check_whole_model,
+    environment,
+    flag_problems,
+    local_program,
+    program_problems,
+)
 from flows.serving.variants.launch import Launch, Place
 
 if TYPE_CHECKING:
@@ -68,9 +73,7 @@ def problems(config: ServeConfig, container: bool) -> list[str]:
     return found
 
 
-def check_folder(config: ServeConfig, folder: Path) -> None:
-    """Raise ServingError unless `folder` holds a whole model."""
-    model_folder.check_model(folder, allow_pickle=config.allow_pickle)
+check_folder = check_whole_model
 
 
 def launch(config: ServeConfig, place: Place) -> Launch:

@@ -23,7 +23,10 @@ from flows.errors import ServingError
 from flows.serving import model_folder
 from flows.serving.variants.common import (
     CHECKOUT,
+    ContextTokens,
     Flags,
+    TensorParallel,
+    check_whole_model,
     environment,
     flag_problems,
     given,
@@ -33,11 +36,7 @@ from flows.serving.variants.common import (
     served_name,
 )
 from flows.serving.variants.launch import (
-    CAPTURING,
-    COMPILING,
-    DOWNLOADING,
-    LOADING,
-    LOADING_STARTED,
+    ENGINE_SIGNS,
     Launch,
     Mount,
     Place,
@@ -88,16 +87,8 @@ class VllmOptions(Config):
         title="Number format",
         description="Format of weights and computation; auto takes the folder's. A CPU without AVX-512 wants float32.",
     )
-    max_model_len: int = Field(
-        default=0,
-        ge=0,
-        le=16_777_216,
-        title="Longest context (tokens)",
-        description="Tokens of a prompt and its answer together; 0 means as many as the model knows.",
-    )
-    tensor_parallel_size: int = Field(
-        default=1, ge=1, le=64, title="Tensor parallel (GPUs)", description="GPUs that share each layer of the model."
-    )
+    max_model_len: ContextTokens = 0
+    tensor_parallel_size: TensorParallel = 1
     gpu_memory_utilization: float = Field(
         default=0,
         ge=0,
@@ -163,9 +154,7 @@ def problems(config: ServeConfig, container: bool) -> list[str]:
     return found + gpu_problems("serve.vllm.tensor_parallel_size", options.tensor_parallel_size)
 
 
-def check_folder(config: ServeConfig, folder: Path) -> None:
-    """Raise ServingError unless `folder` holds a whole model."""
-    model_folder.check_model(folder, allow_pickle=config.allow_pickle)
+check_folder = check_whole_model
 
 
 def launch(config: ServeConfig, place: Place) -> Launch:
@@ -193,7 +182,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         root=place.model_path,
         mounts=tuple(mounts),
         startup_budget_s=1800,
-        signs=(DOWNLOADING, LOADING, CAPTURING, COMPILING, LOADING_STARTED),
+        signs=ENGINE_SIGNS,
     )
 
 
