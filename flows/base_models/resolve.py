@@ -64,10 +64,14 @@ def resolve(config: BaseModelConfig, models_dir: Path) -> ResolvedModel:
     Raises:
         ModelError: there is no such model, or it has no chat template.
     """
-    name = identity(config)
+    return _resolved(config, identity(config), models_dir)
+
+
+def _resolved(config: BaseModelConfig, name: str, models_dir: Path) -> ResolvedModel:
+    """As `resolve`, for an identity that is known: that of a folder takes reading all of it."""
     kind, _, rest = config.name.partition(":")
     if kind in KINDS:
-        path = models_dir / name.replace("==", "-")
+        path = _converted(name, models_dir)
         if not (path / "complete.json").exists():
             _convert(KINDS[kind], rest, path, name)
     elif Path(config.name).expanduser().is_dir():
@@ -85,10 +89,16 @@ def ready(config: BaseModelConfig, models_dir: Path) -> ResolvedModel | None:
         ModelError: there is no such model, or it has no chat template.
     """
     kind, _, _ = config.name.partition(":")
-    converted = models_dir / identity(config).replace("==", "-") / "complete.json"
-    if (kind in KINDS and converted.exists()) or (kind not in KINDS and Path(config.name).expanduser().is_dir()):
-        return resolve(config, models_dir)
-    return None
+    name = identity(config)
+    if kind in KINDS:
+        there = (_converted(name, models_dir) / "complete.json").exists()
+    else:
+        there = Path(config.name).expanduser().is_dir()
+    return _resolved(config, name, models_dir) if there else None
+
+
+def _converted(name: str, models_dir: Path) -> Path:
+    return models_dir / name.replace("==", "-")
 
 
 def run(config: BaseModelConfig, inputs: Mapping[str, Path], workdir: Path, progress: Progress) -> dict[str, Any]:
