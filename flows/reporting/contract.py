@@ -68,6 +68,15 @@ class GateReport(Part):
     reasons: list[str]
 
 
+class CheckReport(Part):
+    """One check of a candidate through its live endpoint, before the endpoint's name moves to it."""
+
+    name: str
+    passed: bool
+    words: str
+    seconds: float
+
+
 class EndpointReport(Part):
     """Where the model is served, if it is."""
 
@@ -108,5 +117,6 @@ class RunReport(Part):
     examples: list[Example]
     gate: GateReport
     endpoint: EndpointReport | None
+    promotion: list[CheckReport] = Field(default_factory=list)
     cost: CostReport
     versions: dict[str, str]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from flows.config import Config
+from flows.serving.promotion_options import PromotionOptions
 from flows.serving.runtimes.docker import DockerOptions
 from flows.serving.variants.command import CommandOptions
 from flows.serving.variants.custom import CustomOptions
@@ -115,6 +116,11 @@ class ServeConfig(Config):
         title="Secret variables",
         description="Names of environment variables that are handed to the server with the value they have where the "
         "flow runs, as HF_TOKEN. The values are not stored.",
+    )
+    promotion: PromotionOptions = Field(
+        default=PromotionOptions(),
+        title="Promotion",
+        description="What a model must show through its live endpoint before the name moves to it.",
     )
     docker: DockerOptions = Field(default=DockerOptions(), title="Docker", description="Options of the runtime docker.")
     transformers: TransformersOptions = Field(

@@ -17,7 +17,11 @@ KEPT = 5  # former ones, beside the one that serves
 
 
 class Revision(BaseModel):
-    """One promotion of a name. `again` is the number of the revision that a roll-back took up again, else 0."""
+    """One promotion of a name.
+
+    `evaluation` is the folder of the evaluation whose questions tell how good the model is, empty if none is known;
+    `again` the number of the revision that a roll-back took up again, else 0.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,6 +29,7 @@ class Revision(BaseModel):
     promoted: str
     model_dir: str
     model_uri: str = ""
+    evaluation: str = ""
     config: ServeConfig
     run_id: str = ""
     run_url: str = ""

@@ -8,7 +8,7 @@ from flows.errors import ServingError
 from flows.progress import Progress, silent
 from flows.serving import records, revisions
 from flows.serving.endpoint import Endpoint
-from flows.serving.start import start_endpoint
+from flows.serving.promotion import Maker, start_endpoint
 
 
 def roll_back(
@@ -46,8 +46,5 @@ def roll_back(
         Path(former.model_dir),
         endpoints_dir,
         progress,
-        run_id=run_id,
-        run_url=run_url,
-        model_uri=former.model_uri,
-        again=to,
+        Maker(run_id, run_url, former.model_uri, former.evaluation, again=to),
     )

@@ -1,4 +1,4 @@
-"""Start an endpoint, and call it healthy only when it has answered a question."""
+"""Start a server, and call it healthy only when it has answered a question."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from flows.serving.causes import LOG_LINES, StartError, classify
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.log_progress import progress_note
+from flows.serving.promotion_options import problems as promotion_problems
 from flows.serving.registry import RUNTIMES, VARIANTS
-from flows.serving.revisions import Revision
 from flows.serving.state import State
-from flows.serving.stop import end, end_leftovers
+from flows.serving.stop import end
 from flows.serving.variants.common import common_problems
 from flows.serving.variants.launch import Launch, Order, Place
 from flows.store.digest import value_digest
@@ -33,60 +33,10 @@ logger = logging.getLogger(__name__)
 
 def problems(config: ServeConfig) -> list[str]:
     """What in the settings cannot work on this machine, a line each; told without a model and without starting."""
-    config, runtime = _with_image(config), RUNTIMES[config.runtime]
+    config, runtime = with_image(config), RUNTIMES[config.runtime]
     variant = VARIANTS[config.variant]
-    return common_problems(config) + variant.problems(config, runtime.CONTAINER) + runtime.problems(config)
-
-
-def start_endpoint(
-    config: ServeConfig,
-    model_dir: Path,
-    endpoints_dir: Path,
-    progress: Progress,
-    *,
-    run_id: str = "",
-    run_url: str = "",
-    model_uri: str = "",
-    again: int = 0,
-) -> Endpoint:
-    """Serve `model_dir` under `config.name` and return when it is HEALTHY (UNVERIFIED, if it has no health path).
-
-    A healthy endpoint of that name with the same model and settings is used again. Any other is replaced only when
-    the new one is healthy; until then, and if that fails, it goes on serving. Whatever interrupts the start, the
-    process it started is ended. Progress counts seconds of the startup budget. `again` is for a roll-back: the number
-    of the revision that is taken up again.
-
-    Raises:
-        ServingError: settings that cannot work, no such folder or no whole model in it, the wanted port is taken, or
-            the old process could not be ended.
-        StartError: the server ended, answered wrongly or was not healthy within the budget; holds cause and log lines.
-    """
-    model_dir = model_dir.expanduser().resolve()
-    config = _with_image(config)
-    _check(config, model_dir)
-    with records.starting(endpoints_dir, config.name):
-        old = records.load(endpoints_dir, config.name)
-        end_leftovers(config.name, endpoints_dir, serving=old)
-        if old and _serves_already(old, config, model_dir):
-            progress(1, 1, f"{old.name} serves this model already")
-            return old
-        before = old.revision if old else 0
-        if old and not RUNTIMES[old.runtime].alive(old.process):
-            end(old)  # its workers may have outlived it
-            old = None
-        launch, place = _plan(config, model_dir, old)
-        order = Order(config, place, endpoints_dir.resolve(), _settings(config, model_dir), progress)
-        new = _launch(launch, order)
-        new = new.model_copy(update={"run_id": run_id, "run_url": run_url, "model_uri": model_uri})
-        try:
-            records.save(endpoints_dir, new)
-            new = _wait_until_healthy(new, launch, config.startup_budget_s or launch.startup_budget_s, progress)
-        except BaseException:
-            end(new)
-            records.delete(endpoints_dir, new.name)
-            raise
-        number = revisions.keep(endpoints_dir, _revision(new, config, again), before)
-        return _promote(new.model_copy(update={"revision": number}), old, config.name, endpoints_dir)
+    found = common_problems(config) + promotion_problems(config.promotion, front=False)
+    return found + variant.problems(config, runtime.CONTAINER) + runtime.problems(config)
 
 
 def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | None:
@@ -105,11 +55,9 @@ def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | No
             return None
         revision = revisions.load(endpoints_dir, ended.name, ended.revision)
         config, model_dir = revision.config, Path(revision.model_dir)
-        _check(config, model_dir)
+        check(config, model_dir)
         end(ended)  # its workers may have outlived it
-        launch, place = _plan(config, model_dir, None, ended.port)
-        order = Order(config, place, endpoints_dir.resolve(), _settings(config, model_dir), silent)
-        new = _launch(launch, order)
+        new, launch = launch_beside(config, model_dir, endpoints_dir, silent, former_port=ended.port)
         try:
             keeps = ("name", "revision", "run_id", "run_url", "model_uri")
             new = new.model_copy(update={key: getattr(ended, key) for key in keeps})
@@ -120,7 +68,12 @@ def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | No
         return new, config.startup_budget_s or launch.startup_budget_s
 
 
-def _check(config: ServeConfig, model_dir: Path) -> None:
+def check(config: ServeConfig, model_dir: Path) -> None:
+    """Look for what cannot work before anything is started.
+
+    Raises:
+        ServingError: there is no such folder, no whole model in it, or a setting cannot work; a line a problem.
+    """
     if not model_dir.is_dir():
         raise ServingError(f"Cannot serve {model_dir}: there is no such folder. Give the folder of a saved model.")
     if found := problems(config):
@@ -128,7 +81,7 @@ def _check(config: ServeConfig, model_dir: Path) -> None:
     VARIANTS[config.variant].check_folder(config, model_dir)
 
 
-def _with_image(config: ServeConfig) -> ServeConfig:
+def with_image(config: ServeConfig) -> ServeConfig:
     """The settings with the runtime's image, if one is named there, in place of the variant's."""
     if config.runtime != "docker" or not config.docker.image:
         return config
@@ -136,12 +89,7 @@ def _with_image(config: ServeConfig) -> ServeConfig:
     return config.model_copy(update={config.section: options})
 
 
-def _serves_already(old: Endpoint, config: ServeConfig, model_dir: Path) -> bool:
-    same = old.settings == _settings(config, model_dir)
-    return same and probe.check(old).state in (State.HEALTHY, State.UNVERIFIED)
-
-
-def _settings(config: ServeConfig, model_dir: Path) -> str:
+def settings_digest(config: ServeConfig, model_dir: Path) -> str:
     """Digest of what is asked for: with the port as wished, since the one in use may differ from it."""
     place = RUNTIMES[config.runtime].place(model_dir, config.port, config)
     launch = VARIANTS[config.variant].launch(config, place)
@@ -174,8 +122,26 @@ def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_por
     return launch, place
 
 
+def launch_beside(
+    config: ServeConfig,
+    model_dir: Path,
+    endpoints_dir: Path,
+    progress: Progress,
+    *,
+    current: Endpoint | None = None,
+    former_port: int = 0,
+) -> tuple[Endpoint, Launch]:
+    """Start the server on a port of its own; its record, not yet saved, and what runs.
+
+    Raises:
+        ServingError: the wanted port is taken (by others than `current`), or the program or image is missing.
+    """
+    launch, place = _plan(config, model_dir, current, former_port)
+    order = Order(config, place, endpoints_dir.resolve(), settings_digest(config, model_dir), progress)
+    return _launch(launch, order), launch
+
+
 def _launch(launch: Launch, order: Order) -> Endpoint:
-    """Start the server; its record, not yet saved."""
     now = datetime.now(UTC)
     config, place = order.config, order.place
     log = order.endpoints_dir / "logs" / f"{config.name}-{now:%Y%m%dT%H%M%S-%f}.log"
@@ -202,7 +168,7 @@ def _launch(launch: Launch, order: Order) -> Endpoint:
     )
 
 
-def _wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, progress: Progress) -> Endpoint:
+def wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, progress: Progress) -> Endpoint:
     """The endpoint, HEALTHY or UNVERIFIED, as soon as it is."""
     began = time.monotonic()
     failures = 0
@@ -244,30 +210,5 @@ def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> Star
     )
 
 
-def _revision(new: Endpoint, config: ServeConfig, again: int) -> Revision:
-    """What is about to serve, not numbered yet."""
-    return Revision(
-        number=0,
-        promoted=datetime.now(UTC).isoformat(timespec="seconds"),
-        model_dir=new.model_dir,
-        model_uri=new.model_uri,
-        config=config,
-        run_id=new.run_id,
-        run_url=new.run_url,
-        again=again,
-    )
-
-
 def _log_lines(endpoint: Endpoint) -> list[str]:
     return RUNTIMES[endpoint.runtime].logs(endpoint.process, LOG_LINES)
-
-
-def _promote(new: Endpoint, old: Endpoint | None, name: str, endpoints_dir: Path) -> Endpoint:
-    """Move the name to the new endpoint, then end the old one. Killed at any point, no process is without a record."""
-    serving = new.model_copy(update={"name": name})
-    if old:
-        records.save(endpoints_dir, old.model_copy(update={"name": name + records.PREVIOUS}))
-    records.save(endpoints_dir, serving)
-    records.delete(endpoints_dir, new.name)
-    end_leftovers(name, endpoints_dir, serving=serving)
-    return serving

@@ -13,8 +13,8 @@ from flows.reporting.contract import StageStatus
 from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
+from flows.serving.promotion import Maker, start_endpoint
 from flows.serving.records import load
-from flows.serving.start import start_endpoint
 from flows.stages.endpoints import remember
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import StageError, failing_in_words
@@ -50,9 +50,7 @@ def _serve_once(run: RunContext, config: ServeConfig, model: Path) -> Endpoint:
         model,
         run.store.endpoints,
         run.progress(NAME),
-        run_id=run.run_id,
-        run_url=run.run_url,
-        model_uri=str(model),
+        Maker(run.run_id, run.run_url, str(model)),
     )
     remember(endpoint)
     run.logger.info("%s is %s at %s", endpoint.name, endpoint.state.value, endpoint.url)

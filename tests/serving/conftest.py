@@ -6,7 +6,7 @@ from flows.base_models.resolve import BaseModelConfig, resolve
 from flows.progress import silent
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
-from flows.serving.start import start_endpoint
+from flows.serving.promotion import Maker, start_endpoint
 from flows.serving.stop import stop_endpoint
 
 
@@ -42,7 +42,7 @@ def store(tmp_path_factory) -> Path:
 def served(llama, store):
     """One real server for the tests that only talk to it."""
     config = ServeConfig(name="shared")
-    endpoint = start_endpoint(config, llama, store / "endpoints", silent, run_id="run-1", model_uri="models/abc")
+    endpoint = start_endpoint(config, llama, store / "endpoints", silent, Maker(run_id="run-1", model_uri="models/abc"))
     assert isinstance(endpoint, Endpoint)
     yield endpoint
     stop_endpoint("shared", store / "endpoints")

@@ -19,8 +19,8 @@ from flows.serving import probe, records
 from flows.serving.__main__ import main
 from flows.serving.causes import Cause, StartError
 from flows.serving.config import ServeConfig
+from flows.serving.promotion import start_endpoint
 from flows.serving.runtimes import docker, process
-from flows.serving.start import start_endpoint
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.sweep import end_orphans
@@ -338,7 +338,7 @@ import sys
 from pathlib import Path
 from flows.progress import silent
 from flows.serving.config import ServeConfig
-from flows.serving.start import start_endpoint
+from flows.serving.promotion import start_endpoint
 start_endpoint(ServeConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), silent)
 """
 

@@ -21,8 +21,8 @@ from flows.serving.__main__ import main
 from flows.serving.ask import ask, curl_line
 from flows.serving.causes import Cause, StartError
 from flows.serving.config import ServeConfig
+from flows.serving.promotion import Maker, start_endpoint
 from flows.serving.runtimes import process
-from flows.serving.start import start_endpoint
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 
@@ -84,7 +84,7 @@ def test_an_unknown_name_gets_the_names_there_are(served, store, capsys):
 
 
 def test_the_same_model_again_is_not_started_twice(served, llama, store):
-    again = start_endpoint(ServeConfig(name="shared"), llama, store / "endpoints", silent, run_id="run-2")
+    again = start_endpoint(ServeConfig(name="shared"), llama, store / "endpoints", silent, Maker(run_id="run-2"))
     assert again == served
     assert servers_of(llama) == [served.process.pid]
 
@@ -228,7 +228,7 @@ def test_two_starts_at_once_share_one_server_and_stop_all_ends_it(tmp_path, caps
 def test_a_start_that_was_killed_is_cleared_by_the_next(gemma, tmp_path):
     code = (
         "from pathlib import Path; from flows.progress import silent; from flows.serving.config import ServeConfig\n"
-        "from flows.serving.start import start_endpoint\n"
+        "from flows.serving.promotion import start_endpoint\n"
         f"start_endpoint(ServeConfig(name='again'), Path({str(gemma)!r}), Path({str(tmp_path)!r}), silent)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code])

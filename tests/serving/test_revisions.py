@@ -15,10 +15,10 @@ from flows.serving import records, revisions
 from flows.serving.ask import ask
 from flows.serving.causes import StartError
 from flows.serving.config import ServeConfig
+from flows.serving.promotion import Maker, start_endpoint
 from flows.serving.revisions import KEPT, Revision
 from flows.serving.roll_back import roll_back
 from flows.serving.runtimes import process
-from flows.serving.start import start_endpoint
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.watch import watch
@@ -116,8 +116,8 @@ def test_a_real_model_is_taken_back_to_a_former_one_killed_and_started_again(lla
     folder = tmp_path / "endpoints"
     config = ServeConfig(name="real")
     try:
-        start_endpoint(config, llama, folder, silent, model_uri="models/a")
-        start_endpoint(config, other, folder, silent, model_uri="models/b")
+        start_endpoint(config, llama, folder, silent, Maker(model_uri="models/a"))
+        start_endpoint(config, other, folder, silent, Maker(model_uri="models/b"))
         notes = []
         back = roll_back("real", folder, progress=lambda done, total, note="", /, **_: notes.append(note))
         assert (back.model, back.model_uri, back.revision) == (str(llama), "models/a", 3)

@@ -12,8 +12,8 @@ from flows.serving import records
 from flows.serving.ask import ask
 from flows.serving.causes import Cause, StartError
 from flows.serving.config import ServeConfig
+from flows.serving.promotion import start_endpoint
 from flows.serving.runtimes import process
-from flows.serving.start import start_endpoint
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.variants.common import CHECKOUT

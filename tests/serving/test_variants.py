@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from flows.errors import ServingError
 from flows.progress import silent
 from flows.serving.config import ServeConfig
+from flows.serving.promotion import start_endpoint
 from flows.serving.registry import VARIANTS
 from flows.serving.runtimes import process
-from flows.serving.start import problems, start_endpoint
+from flows.serving.start import problems
 from flows.serving.variants import common
 from flows.serving.variants.launch import Mount, Place
 from tests.serving.folders import adapter, model, sharded

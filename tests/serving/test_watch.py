@@ -16,8 +16,9 @@ from flows.errors import ServingError
 from flows.progress import silent
 from flows.serving import history, records
 from flows.serving.config import ServeConfig
+from flows.serving.promotion import start_endpoint
 from flows.serving.runtimes import process
-from flows.serving.start import restart, start_endpoint
+from flows.serving.start import restart
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.watch import MOST_RESTARTS, backoff, watch

@@ -1,0 +1,181 @@
+"""A name moves to another model as one transaction: what served before goes on serving until `commit`.
+
+    with Promotion(config, model_dir, endpoints_dir, maker) as promotion:
+        promotion.start(progress)  # beside what serves now; returns when it has answered
+        ...                        # checks of promotion.candidate against promotion.current
+        promotion.commit()
+
+Left in any other way (an error, a cancelled run), the candidate is ended and forgotten. Who is killed in between leaves
+the record `NAME.next`: the next start, stop or look of the watcher ends what it names.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from flows.errors import ServingError
+from flows.progress import Progress
+from flows.serving import probe, records, revisions, start
+from flows.serving.config import ServeConfig
+from flows.serving.endpoint import Endpoint
+from flows.serving.registry import RUNTIMES
+from flows.serving.revisions import Revision
+from flows.serving.state import State
+from flows.serving.stop import end, end_leftovers
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who promotes what: the run, the model's place in the store, and what tells how good it is.
+
+    `evaluation` is the folder of an evaluation with its held-out questions, empty if none is known. `again` is for a
+    roll-back: the number of the revision that is taken up again.
+    """
+
+    run_id: str = ""
+    run_url: str = ""
+    model_uri: str = ""
+    evaluation: str = ""
+    again: int = 0
+
+
+class Promotion:
+    """One move of a name.
+
+    Attributes:
+        current: what serves under the name and is alive; None if nothing is.
+        candidate: what was started beside it, healthy; None before `start` and after the end.
+        serving: what serves in the end: the candidate once it is committed, or `current` if `start` found that it
+            serves this model with these settings already.
+    """
+
+    def __init__(self, config: ServeConfig, model_dir: Path, endpoints_dir: Path, maker: Maker = Maker()) -> None:
+        self.config = start.with_image(config)
+        self.model_dir = model_dir.expanduser().resolve()
+        self.endpoints_dir = endpoints_dir
+        self.maker = maker
+        self.current: Endpoint | None = None
+        self.candidate: Endpoint | None = None
+        self.serving: Endpoint | None = None
+        self._before = 0
+        self._held = ExitStack()
+
+    def __enter__(self) -> Promotion:
+        """Check the settings and hold the name; waits for another promotion of it.
+
+        Raises:
+            ServingError: settings that cannot work, no such folder, no whole model in it, or the old process could not
+                be ended.
+        """
+        start.check(self.config, self.model_dir)
+        self._held.enter_context(records.starting(self.endpoints_dir, self.config.name))
+        try:
+            old = records.load(self.endpoints_dir, self.config.name)
+            end_leftovers(self.config.name, self.endpoints_dir, serving=old)
+        except BaseException:
+            self._held.close()
+            raise
+        self._before = old.revision if old else 0
+        self.current = old
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End a candidate that was not committed, and let go of the name."""
+        with self._held:
+            self._abandon()
+
+    def start(self, progress: Progress) -> Endpoint:
+        """Start the model beside what serves now.
+
+        Progress counts seconds of the startup budget.
+
+        Returns:
+            The candidate, HEALTHY (UNVERIFIED, if it has no health path); or what serves this model already.
+
+        Raises:
+            ServingError: the wanted port is taken, or the old process could not be ended.
+            StartError: the server ended, answered wrongly or was not healthy within the budget; cause and log lines.
+        """
+        config, current = self.config, self.current
+        if current and self._serves_already(current):
+            progress(1, 1, f"{current.name} serves this model already")
+            self.serving = current
+            return current
+        if current and not RUNTIMES[current.runtime].alive(current.process):
+            end(current)  # its workers may have outlived it
+            self.current = None
+        made, launch = start.launch_beside(config, self.model_dir, self.endpoints_dir, progress, current=self.current)
+        maker = {"run_id": self.maker.run_id, "run_url": self.maker.run_url, "model_uri": self.maker.model_uri}
+        self.candidate = made.model_copy(update=maker)
+        records.save(self.endpoints_dir, self.candidate)
+        budget_s = config.startup_budget_s or launch.startup_budget_s
+        self.candidate = start.wait_until_healthy(self.candidate, launch, budget_s, progress)
+        return self.candidate
+
+    def commit(self) -> Endpoint:
+        """Move the name to the candidate, then end the old one; the endpoint that serves now.
+
+        Killed at any point, no process is without a record.
+        """
+        if self.candidate is None:
+            raise ServingError(f"Nothing was started for {self.config.name}, so its name cannot move.")
+        number = revisions.keep(self.endpoints_dir, self._revision(self.candidate), self._before)
+        new, name, folder = self.candidate, self.config.name, self.endpoints_dir
+        serving = new.model_copy(update={"name": name, "revision": number})
+        if self.current:
+            records.save(folder, self.current.model_copy(update={"name": name + records.PREVIOUS}))
+        records.save(folder, serving)
+        self.candidate, self.serving = None, serving
+        records.delete(folder, new.name)
+        end_leftovers(name, folder, serving=serving)
+        return serving
+
+    def _serves_already(self, current: Endpoint) -> bool:
+        same = current.settings == start.settings_digest(self.config, self.model_dir)
+        return same and probe.check(current).state in (State.HEALTHY, State.UNVERIFIED)
+
+    def _abandon(self) -> None:
+        left, self.candidate = self.candidate, None
+        if left is None:
+            return
+        end(left)
+        records.delete(self.endpoints_dir, left.name)
+
+    def _revision(self, new: Endpoint) -> Revision:
+        """What is about to serve, not numbered yet."""
+        return Revision(
+            number=0,
+            promoted=datetime.now(UTC).isoformat(timespec="seconds"),
+            model_dir=new.model_dir,
+            model_uri=new.model_uri,
+            evaluation=self.maker.evaluation,
+            config=self.config,
+            run_id=new.run_id,
+            run_url=new.run_url,
+            again=self.maker.again,
+        )
+
+
+def start_endpoint(
+    config: ServeConfig, model_dir: Path, endpoints_dir: Path, progress: Progress, maker: Maker = Maker()
+) -> Endpoint:
+    """Serve `model_dir` under `config.name` as soon as it has answered a question, without further checks.
+
+    A healthy endpoint of that name with the same model and settings is used again.
+
+    Raises:
+        ServingError: see `Promotion`.
+        StartError: it did not become healthy; what served before goes on serving.
+    """
+    with Promotion(config, model_dir, endpoints_dir, maker) as promotion:
+        promotion.start(progress)
+        return promotion.serving or promotion.commit()
