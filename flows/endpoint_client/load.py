@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from flows.endpoint_client.request import Request
 from flows.endpoint_client.target import Target, make_client, why
 
-WARM_UP = 3
+WARM_UP = 3  # questions, or one for each that is under way at a time
 TIMEOUT_S = 120.0
 
 
@@ -64,7 +64,7 @@ def load_run(
         def one(request: Request) -> _Stream:
             return _stream(client, target, request, max_tokens)
 
-        list(pool.map(one, asked[:WARM_UP]))
+        list(pool.map(one, asked[: max(WARM_UP, concurrency)]))
         started = time.monotonic()
         streams = list(pool.map(one, asked))
         seconds = time.monotonic() - started
