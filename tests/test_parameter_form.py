@@ -3,13 +3,22 @@
 import pytest
 
 from flows.domain_adaptation import domain_adaptation
+from flows.generate_with_endpoint import generate_with_endpoint
 from flows.list_endpoints import list_endpoints
 from flows.roll_back import roll_back
 from flows.serve_variant import serve_variant
 from flows.stop_endpoint import stop_endpoint
 from flows.watch_endpoints import watch_endpoints
 
-FLOWS = [domain_adaptation, serve_variant, stop_endpoint, roll_back, list_endpoints, watch_endpoints]
+FLOWS = [
+    domain_adaptation,
+    serve_variant,
+    stop_endpoint,
+    roll_back,
+    list_endpoints,
+    watch_endpoints,
+    generate_with_endpoint,
+]
 SCHEMAS = {flow.name: flow.parameters.model_dump() for flow in FLOWS}
 DEFINITIONS = {model: of for schema in SCHEMAS.values() for model, of in schema["definitions"].items()}
 FIELDS = [(model, name, field) for model, of in DEFINITIONS.items() for name, field in of.get("properties", {}).items()]

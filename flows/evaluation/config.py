@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from flows.config import Config
+from flows.endpoint_client.target import Target
 
 
 class EvaluationConfig(Config):
@@ -45,12 +46,8 @@ class EvaluationConfig(Config):
     )
 
 
-class JudgeEndpoint(Config):
-    """An OpenAI-compatible endpoint. The key itself stays in the environment variable named here."""
-
-    base_url: str
-    model: str
-    api_key_env: str = ""
+class JudgeEndpoint(Target):
+    """The endpoint of the LLM that judges."""
 
 
 class EvaluateStageConfig(Config):

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from openai import APIConnectionError, APIError, APIStatusError, AuthenticationError, OpenAI
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from flows.corpus.row import Row
+from flows.endpoint_client import target as endpoints
+from flows.endpoint_client.batch import complete
+from flows.endpoint_client.errors import NoAnswerError, RefusedError
+from flows.endpoint_client.request import BatchOptions, Request
 from flows.errors import EvaluationError, TransientError
 from flows.evaluation.config import JudgeEndpoint
 from flows.placeholders import fill
-from flows.store.digest import value_digest
 
-PARALLEL = 8
 ATTEMPTS = 2  # asked again once when the verdict cannot be read
-TIMEOUT_S = 120.0
-NO_KEY = "none"  # for servers that ask for none; the client insists on one
-PASSING = (408, 409, 429)  # refusals that time mends, besides 5xx
+ASKING = BatchOptions(concurrency=8, max_tokens=400, retries=4, timeout_s=120)
 
 
 class Verdict(BaseModel):
@@ -64,61 +60,47 @@ def judge(
 ) -> list[Verdict | None]:
     """A verdict for each reply, in order; None where the judge's words could not be read.
 
-    Verdicts are appended to the file `kept` as they come; after a failure only the missing ones are asked for.
+    Its answers are appended to the file `kept` as they come; after a failure only the missing ones are asked for.
 
     Raises:
-        TransientError: the endpoint does not answer (the client has retried with growing pauses).
+        TransientError: the endpoint does not answer (it was asked again, with growing pauses).
         EvaluationError: it refuses our requests: wrong key, model or request.
     """
-    client = make_client(endpoint)
     prompts = importlib.resources.files("flows.evaluation") / "judge_prompts" / f"{language}.yaml"
     prompt = yaml.safe_load(prompts.read_text("utf-8"))
-    memory = _Memory(kept)
-
-    def verdict_of(pair: tuple[Row, str]) -> Verdict | None:
-        row, reply = pair
-        key = value_digest([row.question, row.answer, reply])
-        if key not in memory.verdicts:
-            memory.keep(key, _verdict(client, endpoint, prompt, row, reply))
-        return memory.verdicts[key]
-
-    verdicts: list[Verdict | None] = []
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        for verdict in pool.map(verdict_of, zip(rows, replies, strict=True)):
-            verdicts.append(verdict)
-            done(len(verdicts))
-    return verdicts
+    asked = [_request(prompt, row, reply) for row, reply in zip(rows, replies, strict=True)]
+    verdicts: dict[int, Verdict | None] = dict.fromkeys(range(len(asked)))
+    for attempt in range(ATTEMPTS):
+        open_ones = [number for number, verdict in verdicts.items() if verdict is None]
+        requests = [asked[number].model_copy(update={"again": attempt}) for number in open_ones]
+        texts = _answers(endpoint, requests, kept, done if attempt == 0 else _unheard)
+        verdicts |= {number: read_verdict(text) for number, text in zip(open_ones, texts, strict=True)}
+    return list(verdicts.values())
 
 
-class _Memory:
-    """Verdicts by question, target and reply, in a file of JSON lines; a torn last line is forgotten."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.lock = threading.Lock()
-        self.verdicts: dict[str, Verdict | None] = {}
-        kept = path.read_text("utf-8", "replace") if path and path.exists() else ""
-        if path and kept and not kept.endswith("\n"):
-            path.write_bytes(path.read_bytes() + b"\n")  # ends a torn line, so that the next is whole
-        for line in kept.splitlines():
-            try:
-                key, verdict = json.loads(line)
-                self.verdicts[key] = Verdict.model_validate(verdict) if verdict else None
-            except ValueError:
-                continue
-
-    def keep(self, key: str, verdict: Verdict | None) -> None:
-        with self.lock:
-            self.verdicts[key] = verdict
-            if self.path:
-                with self.path.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps([key, verdict.model_dump() if verdict else None]) + "\n")
+def _answers(
+    endpoint: JudgeEndpoint, requests: list[Request], kept: Path | None, done: Callable[[int], None]
+) -> list[str]:
+    try:
+        # A content filter that lets the judge say nothing makes no verdict, and is no reason to stop.
+        return [found.text for found in complete(endpoint, requests, ASKING, kept, done, accept_silence=True)]
+    except NoAnswerError as error:
+        raise TransientError(f"evaluation.judge: {error}") from error
+    except RefusedError as error:
+        raise EvaluationError(f"evaluation.judge: {error} Correct the OpenAI Endpoint block.") from error
 
 
-def make_client(endpoint: JudgeEndpoint, key: str = "") -> OpenAI:
-    """A client that retries what may pass by itself: lost connections, 408, 409, 429, 5xx."""
-    key = key or (os.environ.get(endpoint.api_key_env, "") if endpoint.api_key_env else "")
-    return OpenAI(base_url=endpoint.base_url, api_key=key or NO_KEY, max_retries=4, timeout=TIMEOUT_S)
+def _unheard(count: int) -> None:
+    """Second questions are not counted: all have been asked once."""
+
+
+def _request(prompt: dict[str, str], row: Row, reply: str) -> Request:
+    user = fill(prompt["user"], rubric=prompt["rubric"], question=row.question, target=row.answer, reply=reply)
+    return Request(
+        id=row.id,
+        messages=[{"role": "system", "content": prompt["system"]}, {"role": "user", "content": user}],
+        response_format={"type": "json_schema", "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True}},
+    )
 
 
 def check(endpoint: JudgeEndpoint, key: str = "") -> None:
@@ -127,72 +109,18 @@ def check(endpoint: JudgeEndpoint, key: str = "") -> None:
     Raises:
         EvaluationError: no answer, or no such model; names the URL.
     """
-    client = make_client(endpoint, key).with_options(max_retries=1, timeout=10.0)
     try:
-        models = [model.id for model in client.models.list()]
-    except APIError as error:
-        fails = "refuses us" if isinstance(error, APIStatusError) else "does not answer"
+        endpoints.check(endpoint, key)
+    except (NoAnswerError, RefusedError) as error:
         raise EvaluationError(
-            f"evaluation.judge: the judge at {endpoint.base_url} {fails} ({_why(error, client)}). Start it, "
-            f"correct the OpenAI Endpoint block, or leave evaluation.judge empty for the stand-in."
+            f"evaluation.judge: the judge at {endpoint.base_url} {error.what}. Start it, correct the OpenAI Endpoint "
+            "block, or leave evaluation.judge empty for the stand-in."
         ) from error
-    except (AttributeError, ValueError) as error:
-        raise _other_protocol(endpoint) from error
-    if models and endpoint.model not in models:
-        raise EvaluationError(
-            f"evaluation.judge: {endpoint.base_url} has no model '{endpoint.model}'. It has: {', '.join(models[:10])}."
-        )
 
 
-def read_verdict(text: str | None) -> Verdict | None:
+def read_verdict(text: str) -> Verdict | None:
     """The verdict in a judge's reply, or None. Only the whole agreed JSON counts; no digit is fished out of prose."""
     try:
-        return Verdict.model_validate(json.loads(text or ""))
+        return Verdict.model_validate(json.loads(text))
     except (json.JSONDecodeError, ValidationError, RecursionError):
         return None
-
-
-def _verdict(client: OpenAI, endpoint: JudgeEndpoint, prompt: dict[str, str], row: Row, reply: str) -> Verdict | None:
-    user = fill(prompt["user"], rubric=prompt["rubric"], question=row.question, target=row.answer, reply=reply)
-    messages: Any = [{"role": "system", "content": prompt["system"]}, {"role": "user", "content": user}]
-    for _ in range(ATTEMPTS):
-        verdict = read_verdict(_ask(client, endpoint, messages))
-        if verdict is not None:
-            return verdict
-    return None
-
-
-def _ask(client: OpenAI, endpoint: JudgeEndpoint, messages: Any) -> str | None:
-    form: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True}}
-    try:
-        made = client.chat.completions.create(
-            model=endpoint.model, messages=messages, temperature=0, max_tokens=400, response_format=form
-        )
-        return made.choices[0].message.content if made.choices else None
-    except APIConnectionError as error:
-        raise TransientError(f"The judge at {endpoint.base_url} stopped answering: {_why(error, client)}") from error
-    except APIStatusError as error:
-        if error.status_code >= 500 or error.status_code in PASSING:
-            raise TransientError(f"The judge at {endpoint.base_url} is overloaded: {_why(error, client)}") from error
-        raise EvaluationError(
-            f"evaluation.judge: {endpoint.base_url} refuses to judge with the model '{endpoint.model}': "
-            f"{_why(error, client)}. Correct the OpenAI Endpoint block."
-        ) from error
-    except (AttributeError, ValueError) as error:
-        raise _other_protocol(endpoint) from error
-
-
-def _other_protocol(endpoint: JudgeEndpoint) -> EvaluationError:
-    """For an answer that is no JSON object, such as a web page: the client itself stumbles over it."""
-    return EvaluationError(
-        f"evaluation.judge: {endpoint.base_url} answers, but not as an OpenAI-compatible API. Correct the URL of the "
-        f"OpenAI Endpoint block; most end in /v1."
-    )
-
-
-def _why(error: Exception, client: OpenAI) -> str:
-    """The error in one line, without the API key, which some servers repeat."""
-    if isinstance(error, AuthenticationError):
-        return "the API key is refused"
-    text = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    return text.replace(client.api_key, "(key)")[:200] if client.api_key != NO_KEY else text[:200]

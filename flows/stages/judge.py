@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from blocks.openai_endpoint import OpenAIEndpoint
-from flows.errors import ConfigError
 from flows.evaluation.config import JudgeEndpoint
+from flows.stages.endpoint_target import load_block
 
 KEY_VARIABLE = "FINETUNE_JUDGE_API_KEY"
 
@@ -19,12 +16,6 @@ def judge_endpoint(block_name: str) -> tuple[JudgeEndpoint | None, dict[str, str
     """
     if not block_name:
         return None, {}
-    try:
-        block: Any = OpenAIEndpoint.load(block_name)
-    except ValueError as error:
-        raise ConfigError(
-            f"evaluation.judge: there is no OpenAI Endpoint block '{block_name}'. Make one in the Prefect UI under "
-            f"Blocks, or leave the field empty for the stand-in."
-        ) from error
+    block = load_block(block_name, "evaluation.judge", ", or leave the field empty for the stand-in")
     endpoint = JudgeEndpoint(base_url=block.base_url, model=block.model, api_key_env=KEY_VARIABLE)
     return endpoint, {KEY_VARIABLE: block.api_key.get_secret_value()}

@@ -78,6 +78,7 @@ STAGES = {
             # All of the package but the gate, which is asked after it.
             code=[
                 *(f"evaluation/{name}" for name in EVALUATION_CODE),
+                *(f"endpoint_client/{name}" for name in ("batch.py", "kept.py", "request.py", "retry.py", "target.py")),
                 "corpus/row.py",
                 "placeholders.py",
                 "training/chat.py",

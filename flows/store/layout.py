@@ -18,6 +18,7 @@ class Store:
     history/                    what each stage last depended on, to say what changed
     runs/<run id>/              report of a run
     endpoints/                  records of served models
+    generations/<key>/          answers of an endpoint to a file of questions
     locks/                      one file a key
     """
 
@@ -28,6 +29,7 @@ class Store:
         self.models = self.root / "models"
         self.results = self.root / "results"
         self.endpoints = self.root / "endpoints"
+        self.generations = self.root / "generations"
         self.locks = self.root / "locks"
 
     def work(self, key: str) -> Path:

@@ -15,6 +15,7 @@ ASKED = {
     "serve-variant/local": {"model": {"folder": "/models/a"}},
     "stop-endpoint/local": {"name": "demo"},
     "roll-back/local": {"name": "demo"},
+    "generate-with-endpoint/local": {"endpoint": {"name": "demo"}, "rows": "questions.jsonl"},
 }
 
 
@@ -30,7 +31,7 @@ def full_name(stanza):
 RECIPES = [stanza for stanza in STANZAS if flow_of(stanza) is domain_adaptation]
 
 
-def test_the_nine_deployments_are_there():
+def test_the_deployments_are_there():
     assert [full_name(stanza) for stanza in STANZAS] == [
         "domain-adaptation/demo",
         "domain-adaptation/demo-korean",
@@ -40,6 +41,7 @@ def test_the_nine_deployments_are_there():
         "stop-endpoint/local",
         "roll-back/local",
         "list-endpoints/local",
+        "generate-with-endpoint/local",
         "watch-endpoints/every-minute",
     ]
     assert all(stanza["work_pool"]["name"] == POOL and stanza["description"] for stanza in STANZAS)

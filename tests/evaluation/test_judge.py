@@ -48,7 +48,7 @@ def test_after_a_failure_only_the_missing_verdicts_are_asked_for(fake, endpoint,
     fake.forever = 401
     with pytest.raises(EvaluationError):
         judge(endpoint, "en", rows, replies, lambda number: None, kept)
-    assert len(kept.read_text().splitlines()) == 6
+    assert len(kept.read_text().splitlines()) == 7, "six answers, and the second one on what could not be read"
     with kept.open("a") as stream:
         stream.write('["torn", {"rea')
     fake.forever, fake.requests[:] = None, []
@@ -140,7 +140,7 @@ def test_an_answer_without_choices_is_no_verdict(fake, ask):
 
 @pytest.mark.parametrize("fault", [500, 503, 429, 408, 409, "hang up"])
 def test_what_passes_is_waited_for(fake, ask, fault, monkeypatch):
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("flows.endpoint_client.retry.FIRST_PAUSE_S", 0.01)
     fake.faults = [fault, fault]
     assert ask() == [Verdict(reason="It says so.", score=5)]
     assert len(fake.requests) == 3
@@ -157,7 +157,7 @@ def test_what_does_not_pass_may_be_retried_later(fake, ask, status):
 
 
 def test_a_judge_that_hangs_up_may_be_retried_later(fake, ask, monkeypatch):
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("flows.endpoint_client.retry.FIRST_PAUSE_S", 0.01)
     fake.forever = "hang up"
     with pytest.raises(TransientError, match=f"{fake.url} stopped answering"):
         ask()

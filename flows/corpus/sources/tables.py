@@ -6,10 +6,8 @@ A file: question,answer
 
 from __future__ import annotations
 
-import csv
+import functools
 import hashlib
-import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,8 @@ from flows.config import Config
 from flows.corpus.fact import Fact, Found, normalised
 from flows.corpus.question_templates import QuestionTemplates
 from flows.corpus.row import Drop, Row
-from flows.corpus.sources.files import MAX_LINE_BYTES, read_json_lines, read_text, source_files
+from flows.corpus.sources.files import source_files
+from flows.corpus.sources.records import SUFFIXES, records
 from flows.corpus.sources.transcripts import as_text
 from flows.errors import DataError
 from flows.placeholders import fill
@@ -54,7 +53,7 @@ class TableSource(Config):
 
 def files(source: TableSource, field: str) -> list[Path]:
     """The files to read."""
-    return source_files(source.path, (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"), field)
+    return source_files(source.path, SUFFIXES, field)
 
 
 def read(source: TableSource, templates: QuestionTemplates, field: str) -> Found:
@@ -66,7 +65,8 @@ def read(source: TableSource, templates: QuestionTemplates, field: str) -> Found
     facts: list[Fact] = []
     drops: list[Drop] = []
     for file in files(source, field):
-        for line, record in _records(file, source, drops, field):
+        columns = functools.partial(_require_columns, source, file, field)
+        for line, record in records(file, columns, drops, field):
             if source.limit and len(facts) >= source.limit:
                 break
             fact = _fact(record, source, templates)
@@ -78,70 +78,17 @@ def read(source: TableSource, templates: QuestionTemplates, field: str) -> Found
     return Found(facts=facts, drops=drops)
 
 
-def _records(
-    file: Path, source: TableSource, drops: list[Drop], field: str
-) -> Iterator[tuple[int | None, dict[str, Any]]]:
-    kind = file.suffix.lower()
-    if kind in (".csv", ".tsv"):
-        yield from _csv_records(file, source, drops, field)
-    elif kind in (".jsonl", ".ndjson"):
-        for line, record in read_json_lines(file, drops):
-            _require_columns(source, list(record), file, field, line)
-            yield line, record
-    elif kind == ".parquet":
-        yield from _parquet_records(file, source, field)
-    else:
-        raise DataError(f"{field}: {file}: a table is a .csv, .tsv, .jsonl, .ndjson or .parquet file.")
-
-
-def _csv_records(
-    file: Path, source: TableSource, drops: list[Drop], field: str
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    csv.field_size_limit(MAX_LINE_BYTES)
-    reader = csv.DictReader(io.StringIO(read_text(file)), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-    _require_columns(source, list(reader.fieldnames or []), file, field, 1)
-    try:
-        for record in reader:
-            if None in record:  # what stands beyond the last column
-                detail = (
-                    f"more cells than columns; put texts with a comma in quotes: {str(record[source.question])[:60]}"
-                )
-                drops.append(Drop(file=str(file), line=reader.line_num, reason="too-many-cells", detail=detail))
-                continue
-            yield reader.line_num, record
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: not a table: {error}.") from error
-
-
-def _parquet_records(file: Path, source: TableSource, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(file) as table:
-            _require_columns(source, table.schema_arrow.names, file, field, None)
-            number = 0
-            for batch in table.iter_batches(columns=_columns(source)):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise DataError(f"{file}: cannot be read as Parquet: {error}.") from error
-
-
-def _columns(source: TableSource) -> list[str]:
+def _require_columns(source: TableSource, file: Path, field: str, present: list[str], line: int | None) -> list[str]:
     named = (source.question, source.answer, source.context, source.group, source.alternative)
-    return list(dict.fromkeys(name for name in named if name))
-
-
-def _require_columns(source: TableSource, present: list[str], file: Path, field: str, line: int | None) -> None:
-    missing = [name for name in _columns(source) if name not in present]
+    columns = list(dict.fromkeys(name for name in named if name))
+    missing = [name for name in columns if name not in present]
     if missing:
         at = f"{file}, line {line}" if line else str(file)
         raise DataError(
             f"{at}: no column {' and no column '.join(repr(name) for name in missing)}. There are: "
             f"{', '.join(present) or 'none'}. Set the column names of {field} to those of the table."
         )
+    return columns
 
 
 def _fact(record: dict[str, Any], source: TableSource, templates: QuestionTemplates) -> Fact | str:

@@ -1,0 +1,88 @@
+"""Which endpoint, and a client for it; what goes wrong is said in words, and the key is never among them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from openai import APIError, APIStatusError, AuthenticationError, DefaultHttpxClient, OpenAI
+from pydantic import Field
+
+from flows.config import Config
+from flows.endpoint_client.errors import NoAnswerError, RefusedError
+
+NO_KEY = "none"  # for servers that ask for none; the client insists on one
+TIMEOUT_S = 120.0
+CHECK_TIMEOUT_S = 10.0
+CONNECT_S = 5.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+OTHER_PROTOCOL = "answers, but not as an OpenAI-compatible API (the URL of one mostly ends in /v1)"
+MOST = 200  # characters of an error
+
+
+class Target(Config):
+    """An OpenAI-compatible endpoint. The key itself stays in the environment variable named here."""
+
+    base_url: str = Field(
+        title="Base URL", description="Up to and with /v1, for instance http://127.0.0.1:8000/v1.", min_length=1
+    )
+    model: str = Field(title="Model", description="The name under which the endpoint knows the model.")
+    api_key_env: str = Field(
+        default="",
+        title="Key variable",
+        description="Name of the environment variable that holds the key; empty for an open endpoint.",
+    )
+
+
+def make_client(target: Target, key: str = "", timeout_s: float = TIMEOUT_S) -> OpenAI:
+    """A client that asks once: who uses it decides what is asked again.
+
+    `key` comes before the environment variable of the target. `timeout_s` counts between two bytes of an answer.
+    """
+    key = key or (os.environ.get(target.api_key_env, "") if target.api_key_env else "")
+    # Proxies of the environment are not meant for this machine.
+    own = urlsplit(target.base_url).hostname in LOOPBACK
+    http: Any = DefaultHttpxClient(trust_env=not own, timeout=timeout_s)
+    return OpenAI(base_url=target.base_url, api_key=key or NO_KEY, max_retries=0, timeout=timeout_s, http_client=http)
+
+
+def models(target: Target, key: str = "") -> list[str]:
+    """The names of the models that the endpoint has; asked twice at most.
+
+    Raises:
+        NoAnswerError: nobody answers there.
+        RefusedError: it does not tell us (wrong key, no such path), or speaks another protocol.
+    """
+    with make_client(target, key, CHECK_TIMEOUT_S).with_options(max_retries=1) as client:
+        try:
+            return [str(model.id) for model in client.models.list()]
+        except APIStatusError as error:
+            kind = NoAnswerError if error.status_code >= 500 else RefusedError
+            raise kind(target.base_url, f"refuses us ({why(error, client)})") from error
+        except APIError as error:
+            raise NoAnswerError(target.base_url, f"does not answer ({why(error, client)})") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise RefusedError(target.base_url, OTHER_PROTOCOL) from error
+
+
+def check(target: Target, key: str = "") -> None:
+    """Find out now that the endpoint is there, takes our key and has the model.
+
+    An endpoint that lists no models at all passes: some gateways do not.
+
+    Raises:
+        NoAnswerError: nobody answers there.
+        RefusedError: wrong key, no such model, another protocol.
+    """
+    names = models(target, key)
+    if names and target.model not in names:
+        raise RefusedError(target.base_url, f"has no model '{target.model}'. It has: {', '.join(names[:10])}")
+
+
+def why(error: Exception, client: OpenAI) -> str:
+    """The error in one line, without the API key, which some servers repeat."""
+    if isinstance(error, AuthenticationError):
+        return "the API key is refused"
+    text = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return text.replace(client.api_key, "(key)")[:MOST] if client.api_key != NO_KEY else text[:MOST]

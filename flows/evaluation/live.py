@@ -1,0 +1,134 @@
+"""The evaluation of what is served: held-out rows through the endpoint, against another model or the offline run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.corpus.row import Row
+from flows.endpoint_client.batch import complete
+from flows.endpoint_client.request import BatchOptions, Request
+from flows.endpoint_client.target import Target
+from flows.errors import EvaluationError
+from flows.evaluation.bootstrap import estimate
+from flows.evaluation.results import Estimate, Result
+from flows.evaluation.semscore import Scored
+from flows.training.chat import prompt_messages
+
+RETRIES = 3
+TIMEOUT_S = 120.0
+
+
+class LiveComparison(Result):
+    """SemScore of the candidate's replies against a reference on the same rows, with paired differences."""
+
+    rows: int
+    candidate: Estimate
+    reference: Estimate
+    delta: Estimate
+    passed: bool
+    reason: str
+
+
+def live_requests(rows: Sequence[Row]) -> list[Request]:
+    """What is asked: the messages that the model was trained on, for the server's chat template."""
+    return [Request(id=row.id, messages=prompt_messages(row)) for row in rows]
+
+
+def live_replies(
+    target: Target,
+    rows: Sequence[Row],
+    max_tokens: int,
+    concurrency: int,
+    kept: Path | None,
+    done: Callable[[int], None],
+) -> list[str]:
+    """Greedy replies of the endpoint to `rows`, in order; see `complete` for `kept` and `done`.
+
+    Give the same `max_tokens` as the evaluation had (`max_new_tokens`) where its scores are compared.
+
+    Raises:
+        RefusedError, NoAnswerError: a row stayed without a reply.
+    """
+    options = BatchOptions(concurrency=concurrency, max_tokens=max_tokens, retries=RETRIES, timeout_s=TIMEOUT_S)
+    return [found.text.strip() for found in complete(target, live_requests(rows), options, kept, done)]
+
+
+def compare(
+    rows: Sequence[Row], candidate: list[str], reference: list[str], embedder: str, margin: float
+) -> LiveComparison:
+    """The candidate's replies against those of another endpoint, such as the one that serves now.
+
+    It passes when it is not worse: the mean difference is not below `-margin`, and the upper end of its 95 % interval
+    is not either.
+
+    Raises:
+        EvaluationError: there are no rows, or no such embedder.
+    """
+    _some(rows)
+    scored = Scored(embedder, list(rows), reference, candidate)
+    return _judged(rows, scored.trained.tolist(), scored.base.tolist(), margin, "what serves now")
+
+
+def check_against_offline(
+    rows: Sequence[Row], candidate: list[str], offline_scores: Mapping[str, float], embedder: str, margin: float
+) -> LiveComparison:
+    """The served model's replies against the scores that the same model had in the evaluate stage, row by row.
+
+    A loss says that it is served otherwise than it was measured: another chat template, a quantization, stop tokens.
+    `embedder` must be the evaluation's own.
+
+    Raises:
+        EvaluationError: a row has no offline score, or there are no rows.
+    """
+    _some(rows)
+    missing = [row.id for row in rows if row.id not in offline_scores]
+    if missing:
+        raise EvaluationError(
+            f"{len(missing)} of {len(rows)} rows have no score in the offline evaluation, the first: {missing[0]}. "
+            "Take the rows and the evaluation of one run."
+        )
+    scored = Scored(embedder, list(rows), candidate, candidate)
+    offline = [offline_scores[row.id] for row in rows]
+    return _judged(rows, scored.trained.tolist(), offline, margin, "the offline evaluation of the same model")
+
+
+def offline_scores(predictions: Path) -> dict[str, float]:
+    """SemScore of the trained model by row id, from `predictions.parquet` of an evaluate stage or a run.
+
+    Raises:
+        EvaluationError: the file cannot be read, or is none of that kind.
+    """
+    import pandas as pd
+
+    try:
+        table: Any = pd.read_parquet(predictions, columns=["id", "trained_semscore"])
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{predictions}: no predictions of an evaluate stage can be read: {error}.") from error
+    return {str(name): float(score) for name, score in zip(table["id"], table["trained_semscore"], strict=True)}
+
+
+def _some(rows: Sequence[Row]) -> None:
+    if not rows:
+        raise EvaluationError("There are no held-out rows to ask the endpoint.")
+
+
+def _judged(
+    rows: Sequence[Row], candidate: list[float], reference: list[float], margin: float, against: str
+) -> LiveComparison:
+    groups = [row.group for row in rows]
+    differences = [one - other for one, other in zip(candidate, reference, strict=True)]
+    delta = estimate(differences, groups, (-2.0, 2.0))
+    low, high = delta.ci95
+    passed = delta.mean >= -margin and high >= -margin
+    verb = "is not worse" if passed else "is worse"
+    return LiveComparison(
+        rows=len(rows),
+        candidate=estimate(candidate, groups, (-1.0, 1.0)),
+        reference=estimate(reference, groups, (-1.0, 1.0)),
+        delta=delta,
+        passed=passed,
+        reason=f"live: the SemScore difference to {against} {delta.mean:+.3f} (95 % interval {low:+.3f} to "
+        f"{high:+.3f}, {len(rows)} rows) {verb} than {-margin:+.3f}",
+    )
