@@ -28,7 +28,7 @@ from flows.stages.base_model_task import base_model
 from flows.stages.judge import judge_endpoint
 from flows.stages.preflight import preflight
 from flows.stages.run_context import RunContext, RunOptions, current_run
-from flows.stages.serve import serve_model
+from flows.stages.serve import Served, serve_model
 from flows.stages.stage_task import Outcome, StageCall, StageError, run_stage
 from flows.store.digest import file_digest
 from flows.training.config import FinetuneConfig, PretrainConfig
@@ -139,36 +139,37 @@ def adapt_and_measure(
 def serve_if_passed(
     context: RunContext, serve: ServeConfig, report: RunReport, outcomes: dict[str, Outcome]
 ) -> RunReport:
-    """Write and show the report; serve the model if the gate passed, and write the report again with its endpoint.
+    """Write and show the report; promote the model if the gate passed, and write the report again with its endpoint.
 
     Raises:
-        StageError: the endpoint did not become healthy; the report says so.
+        StageError: the endpoint did not become healthy, or a check through it refused the model; the report says so.
     """
     reports.write(context, report, outcomes)
     endpoint: EndpointReport | None = None
     failure: StageError | None = None
+    served = Served()
     if not report.gate.passed or not serve.enabled:
         why = "serve.enabled is off" if report.gate.passed else "the gate did not pass: nothing is served"
         line = StageReport(name="serve", status="skipped", seconds=0.0, why=why)
         context.logger.info("serve: %s", why)
     else:
-        started = time.monotonic()
         try:
-            served, status, seconds = serve_model(context, serve, Path(report.trained_model_uri))
+            evaluation = Path(outcomes["evaluate"].artifact.path)
+            healthy = serve_model(context, serve, Path(report.trained_model_uri), evaluation, served)
             question = report.examples[-1].question if report.examples else "Hello?"
             endpoint = EndpointReport(
-                name=served.name,
-                url=served.url,
-                state=served.state.value,
-                model=served.model,
-                curl=curl_line(served, question),
+                name=healthy.name,
+                url=healthy.url,
+                state=healthy.state.value,
+                model=healthy.model,
+                curl=curl_line(healthy, question),
             )
-            line = StageReport(name="serve", status=status, seconds=seconds)
+            line = StageReport(name="serve", status=served.status, seconds=served.seconds)
         except StageError as error:
             failure = error
-            spent = time.monotonic() - started
-            line = StageReport(name="serve", status="failed", seconds=spent, why=str(error).splitlines()[0])
-    report = reports.with_endpoint(report, endpoint, line, time.monotonic() - context.started)
+            why = str(error).splitlines()[0]
+            line = StageReport(name="serve", status="failed", seconds=served.seconds, why=why)
+    report = reports.with_endpoint(report, endpoint, served.checks, line, time.monotonic() - context.started)
     reports.show(context, report, reports.write(context, report, outcomes))
     if failure is not None:
         raise failure

@@ -10,27 +10,29 @@ from prefect.states import Completed
 from flows.errors import ConfigError, FinetuneError
 from flows.serving.config import ServeConfig
 from flows.stages.endpoints import failed
+from flows.stages.evidence import evaluation_of_run
 from flows.stages.model_source import ModelSource, find_model
 from flows.stages.run_context import RunOptions, current_run
-from flows.stages.serve import serve_model
+from flows.stages.serve import Served, serve_model
 
 
 @flow(name="serve-variant")
 def serve_variant(model: ModelSource, serve: ServeConfig = ServeConfig(), store: str = "") -> Any:
-    """Start an endpoint, or move one to another model; what served before is replaced only by what has answered.
+    """Start an endpoint, or move one to another model; what served before is replaced only by what passed the checks.
 
     Args:
         model: Which model to serve.
         serve: How it is served, and under which name.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
-    context = current_run(RunOptions(store=store))
+    context, served = current_run(RunOptions(store=store)), Served()
     try:
         if not serve.enabled:
             raise ConfigError("serve.enabled is off, so there is nothing to do. Switch it on.")
-        endpoint, status, seconds = serve_model(context, serve, find_model(context.store, model))
+        evaluation = evaluation_of_run(context.store, model.run) if model.run else None
+        endpoint = serve_model(context, serve, find_model(context.store, model), evaluation, served)
     except FinetuneError as error:
         return failed(error)
-    how = "served already" if status == "cached" else f"came up in {seconds:.0f} s"
+    how = "served already" if served.status == "cached" else f"came up in {served.seconds:.0f} s"
     words = f"{endpoint.name} is {endpoint.state.value} at {endpoint.url} (revision {endpoint.revision}, {how})."
     return Completed(message=words)

@@ -18,6 +18,7 @@ from flows.evaluation.config import GatePolicy
 from flows.evaluation.gate import decide
 from flows.evaluation.results import Evaluation
 from flows.reporting.contract import (
+    CheckReport,
     CostReport,
     DataReport,
     EndpointReport,
@@ -114,10 +115,12 @@ def build_report(
     )
 
 
-def with_endpoint(report: RunReport, endpoint: EndpointReport | None, stage: StageReport, seconds: float) -> RunReport:
-    """The report once it is known whether and where the model is served."""
-    cost_now = report.cost.model_copy(update={"seconds": seconds})
-    return report.model_copy(update={"endpoint": endpoint, "stages": [*report.stages, stage], "cost": cost_now})
+def with_endpoint(
+    report: RunReport, endpoint: EndpointReport | None, checks: list[CheckReport], stage: StageReport, seconds: float
+) -> RunReport:
+    """The report once it is known whether and where the model is served, and what its live endpoint had to show."""
+    now = {"endpoint": endpoint, "promotion": checks, "stages": [*report.stages, stage]}
+    return report.model_copy(update={**now, "cost": report.cost.model_copy(update={"seconds": seconds})})
 
 
 def write(run: RunContext, report: RunReport, outcomes: dict[str, Outcome]) -> Path:

@@ -1,0 +1,166 @@
+"""Promotion in a run: the candidate is started, questioned, loaded, perhaps approved; then the name moves to it.
+
+Each step is a task. Whatever fails, is cancelled or crashes, the context of `Promotion` ends the candidate and what
+served before goes on serving. (Prefect's transactions would give no more: they too live in the process of the run.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import State
+from prefect.tasks import Task
+
+from flows.endpoint_client.target import Target
+from flows.errors import FinetuneError
+from flows.evaluation.live import LiveComparison, check_against_offline, compare, live_replies
+from flows.reporting.contract import CheckReport
+from flows.reporting.promotion import checks_markdown
+from flows.serving.config import ServeConfig
+from flows.serving.endpoint import Endpoint
+from flows.serving.promotion import Maker, Promotion
+from flows.serving.state import State as EndpointState
+from flows.stages.approval import ask_a_person
+from flows.stages.evidence import Questions, evaluation_of_current, evaluation_of_run
+from flows.stages.load_check import load_check
+from flows.stages.run_context import RunContext
+from flows.stages.stage_task import StageError, failing_in_words
+
+NAME = "serve"
+ANSWERING = (EndpointState.HEALTHY, EndpointState.DEGRADED, EndpointState.UNVERIFIED)
+PARALLEL = 4  # questions under way at a time
+
+
+class PromotionRefusedError(StageError):
+    """A check of the candidate failed; what served before goes on serving."""
+
+
+def promote(
+    run: RunContext, config: ServeConfig, model: Path, own_evaluation: Path | None, checks: list[CheckReport]
+) -> Endpoint:
+    """Move the endpoint `config.name` to the model if its live endpoint passes the checks; what serves now.
+
+    `own_evaluation` is the folder of the evaluation of this very model, if there was one. `checks` is filled as it
+    goes, so that a refused promotion can be shown too.
+
+    Raises:
+        PromotionRefusedError: a check failed.
+        StageError: the candidate did not become healthy, or the settings cannot work.
+    """
+    options = config.promotion
+    try:
+        evaluation = _evaluation(run, config, own_evaluation)
+        maker = Maker(run.run_id, run.run_url, str(model), str(own_evaluation or evaluation or ""))
+        with Promotion(config, model, run.store.endpoints, maker) as promotion:
+            started = time.monotonic()
+            candidate: Endpoint = step(run, NAME, lambda: promotion.start(run.progress(NAME)))
+            if promotion.serving is not None:
+                run.logger.info("%s serves this model already.", candidate.name)
+                return promotion.serving
+            words = f"{candidate.state.value} at {candidate.url}"
+            note(run, checks, CheckReport(name="healthy", passed=True, words=words, seconds=time.monotonic() - started))
+            if options.rows and evaluation is not None:
+                _ask_questions(run, promotion, evaluation, own=evaluation == own_evaluation, checks=checks)
+            elif options.rows:
+                run.logger.warning("No held-out questions are known for this model: it is not evaluated again.")
+            if options.load_requests:
+                report = step(run, "load-run", lambda: load_check(run, promotion, evaluation))
+                judge(run, checks, report)
+            if options.approval:
+                judge(run, checks, ask_a_person(config, checks))
+            return step(run, "promote", promotion.commit)  # type: ignore[no-any-return]
+    except StageError:
+        raise
+    except FinetuneError as error:
+        raise StageError(NAME, str(error)) from error
+    finally:
+        if checks:
+            text = checks_markdown(config.name, checks)
+            create_markdown_artifact(text, key="promotion", description=_verdict(checks))
+
+
+def step(run: RunContext, name: str, work: Callable[[], Any]) -> Any:
+    """What `work` returns, done as a task of the run.
+
+    Raises:
+        StageError: it failed; the message is for people.
+    """
+    once: Any = Task(fn=lambda: failing_in_words(run, name, work), name=name, task_run_name=name, persist_result=False)
+    state: State[Any] = once(return_state=True)
+    if not state.is_completed():
+        raise StageError(NAME, state.message or f"The step {name} ended as {state.name}.")
+    return state.result()
+
+
+def note(run: RunContext, checks: list[CheckReport], check: CheckReport) -> None:
+    """Keep a check's result, and log it."""
+    checks.append(check)
+    run.logger.info("%s: %s. %s", check.name, "passed" if check.passed else "FAILED", check.words)
+
+
+def judge(run: RunContext, checks: list[CheckReport], check: CheckReport) -> None:
+    """Keep a check's result, and end the promotion if it failed.
+
+    Raises:
+        PromotionRefusedError: it failed.
+    """
+    note(run, checks, check)
+    if not check.passed:
+        raise PromotionRefusedError(NAME, f"The promotion is refused. {check.name}: {check.words}")
+
+
+def _evaluation(run: RunContext, config: ServeConfig, own: Path | None) -> Path | None:
+    if config.promotion.questions_of_run:
+        return evaluation_of_run(run.store, config.promotion.questions_of_run)
+    return own or evaluation_of_current(run.store, config.name)
+
+
+def _ask_questions(run: RunContext, promotion: Promotion, evaluation: Path, *, own: bool, checks: list[CheckReport]) -> None:
+    """Ask candidate and current model the same held-out questions through their endpoints."""
+    options = promotion.config.promotion
+    questions = Questions(evaluation, options.rows)
+    current = promotion.current
+    began = time.monotonic()
+    assert promotion.candidate is not None
+    replies = step(run, "question-candidate", lambda: _replies(run, promotion.candidate, "candidate", questions))
+
+    def passed(name: str, found: LiveComparison) -> CheckReport:
+        return CheckReport(name=name, passed=found.passed, words=found.reason, seconds=time.monotonic() - began)
+
+    if own:
+        found = check_against_offline(questions.rows, replies, questions.offline, questions.embedder, options.margin)
+        judge(run, checks, passed("same as evaluated", found))
+    if current is None:
+        return
+    began = time.monotonic()
+    try:
+        former = step(run, "question-current", lambda: _replies(run, current, "current", questions))
+    except StageError as error:
+        run.logger.warning("The current model does not answer, so it is no measure: %s", error)
+        return
+    found = compare(questions.rows, replies, former, questions.embedder, options.margin)
+    judge(run, checks, passed("not worse than the current model", found))
+
+
+def _replies(run: RunContext, endpoint: Endpoint | None, who: str, questions: Questions) -> list[str]:
+    assert endpoint is not None
+    kept = run.store.run(run.run_id) / "promotion" / f"{who}.jsonl"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    progress, count = run.progress(NAME), len(questions.rows)
+    return live_replies(
+        Target(base_url=endpoint.url, model=endpoint.model),
+        questions.rows,
+        questions.max_tokens,
+        PARALLEL,
+        kept,
+        lambda done: progress(done, count, f"{who}: {done} of {count} questions"),
+    )
+
+
+def _verdict(checks: list[CheckReport]) -> str:
+    failed = [check for check in checks if not check.passed]
+    return f"refused: {failed[0].name}" if failed else f"{len(checks)} checks passed"
