@@ -99,7 +99,8 @@ class _Tally:
             done(self.finished)
         for key, completion in old.items():
             if completion.error:
-                self._count(key, completion, RefusedError)
+                known = f"{completion.error} (found by a former run; delete {memory.path} to ask again)"
+                self._count(key, completion.model_copy(update={"error": known}), RefusedError)
 
     def take(self, key: str, outcome: Outcome) -> None:
         """Keep it and count it.

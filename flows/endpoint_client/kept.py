@@ -27,6 +27,7 @@ class Kept:
     """
 
     def __init__(self, path: Path | None) -> None:
+        self.path = path
         self.completions: dict[str, Completion] = {}
         self._stream = None
         if path is None:

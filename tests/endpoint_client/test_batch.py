@@ -146,7 +146,8 @@ def test_a_refused_request_is_kept_with_its_error_and_not_asked_again(fake, targ
         assert "too long" in found[2].error
         assert len(fake.requests) == 10
     assert KEY not in kept.read_text()
-    with pytest.raises(RefusedError, match=r"left 2 of 10 requests without a reply, .* too long.*\(request 'r[27]'\)"):
+    words = rf"left 2 of 10 requests without a reply, .* too long.*delete {kept} to ask again\) \(request 'r[27]'\)"
+    with pytest.raises(RefusedError, match=words):
         complete(target, questions(10), BatchOptions(failures_allowed=0.1), kept, silent)
     assert len(fake.requests) == 10
 
