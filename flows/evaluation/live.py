@@ -60,8 +60,8 @@ def compare(
 ) -> LiveComparison:
     """The candidate's replies against those of another endpoint, such as the one that serves now.
 
-    It passes when it is not worse: the mean difference is not below `-margin`, and the upper end of its 95 % interval
-    is not either.
+    It fails when it is proven worse, as in the gate: the upper end of the 95 % interval of the mean difference is below
+    `-margin`. Of few rows little can be proven.
 
     Raises:
         EvaluationError: there are no rows, or no such embedder.
@@ -77,6 +77,7 @@ def check_against_offline(
     """The served model's replies against the scores that the same model had in the evaluate stage, row by row.
 
     A loss says that it is served otherwise than it was measured: another chat template, a quantization, stop tokens.
+    The same model should answer the same, so a mean difference below `-margin` fails it too, proven or not.
     `embedder` must be the evaluation's own.
 
     Raises:
@@ -91,7 +92,7 @@ def check_against_offline(
         )
     scored = Scored(embedder, list(rows), candidate, candidate)
     offline = [offline_scores[row.id] for row in rows]
-    return _judged(rows, scored.trained.tolist(), offline, margin, "the offline evaluation of the same model")
+    return _judged(rows, scored.trained.tolist(), offline, margin, "the offline evaluation of the same model", True)
 
 
 def offline_scores(predictions: Path) -> dict[str, float]:
@@ -115,14 +116,20 @@ def _some(rows: Sequence[Row]) -> None:
 
 
 def _judged(
-    rows: Sequence[Row], candidate: list[float], reference: list[float], margin: float, against: str
+    rows: Sequence[Row],
+    candidate: list[float],
+    reference: list[float],
+    margin: float,
+    against: str,
+    mean_counts: bool = False,
 ) -> LiveComparison:
     groups = [row.group for row in rows]
     differences = [one - other for one, other in zip(candidate, reference, strict=True)]
     delta = estimate(differences, groups, (-2.0, 2.0))
     low, high = delta.ci95
-    passed = delta.mean >= -margin and high >= -margin
-    verb = "is not worse" if passed else "is worse"
+    proven = high < -margin
+    passed = not proven and not (mean_counts and delta.mean < -margin)
+    verb = "is not proven worse" if passed else "is proven worse" if proven else "is worse"
     return LiveComparison(
         rows=len(rows),
         candidate=estimate(candidate, groups, (-1.0, 1.0)),

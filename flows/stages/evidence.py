@@ -19,9 +19,8 @@ class Questions:
     Attributes:
         folder: of the evaluation's artifact.
         rows: the chosen questions, the same ones every time.
-        offline: SemScore of the trained model's reply to each, `(rows,)`, -1..1, as it was evaluated.
+        offline: SemScore of the trained model's reply by row id, -1..1, as it was evaluated.
         embedder, max_tokens: what they were scored with, and how long the replies might be.
-        about: the folder of the model that was evaluated.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -42,7 +41,7 @@ class Questions:
         self.folder = folder
         found = sorted(table.to_dict("records"), key=lambda record: value_digest(record["id"]))[:count]
         self.rows = [_row(record) for record in found]
-        self.offline = [float(record["trained_semscore"]) for record in found]
+        self.offline = {str(record["id"]): float(record["trained_semscore"]) for record in found}
 
 
 def evaluation_of_run(store: Store, run_id: str) -> Path:
@@ -53,7 +52,7 @@ def evaluation_of_run(store: Store, run_id: str) -> Path:
     """
     manifest = read_json(store.run(run_id) / "manifest.json")
     try:
-        return Path(manifest["artifacts"]["evaluate"]["path"])  # type: ignore[index, call-overload]
+        return Path(manifest["artifacts"]["evaluate"]["path"])
     except (KeyError, TypeError) as error:
         raise ServingError(
             f"The store {store.root} has no evaluation of a run {run_id}. Give the id of a run of domain-adaptation "
@@ -73,7 +72,7 @@ def evaluation_of_current(store: Store, name: str) -> Path | None:
     return Path(found) if found and Path(found).is_dir() else None
 
 
-def _row(record: dict[str, Any]) -> Row:
+def _row(record: Any) -> Row:
     return Row(
         id=record["id"],
         source="",

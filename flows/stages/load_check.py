@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
 from flows.endpoint_client.load import LoadFigures, compare_load, load_run
+from flows.endpoint_client.request import Request
 from flows.endpoint_client.target import Target
+from flows.evaluation.live import live_requests
 from flows.reporting.contract import CheckReport
 from flows.serving.endpoint import Endpoint
 from flows.serving.promotion import Promotion
@@ -14,14 +17,14 @@ from flows.stages.evidence import Questions
 from flows.stages.run_context import RunContext
 
 PROMPTS = 64
-PLAIN = ["What do you know?", "Explain in two sentences what a contract is.", "Give three examples of goods."]
+PLAIN = ("What do you know?", "Explain in two sentences what a contract is.", "Give three examples of goods.")
 
 
 def load_check(run: RunContext, promotion: Promotion, evaluation: Path | None) -> CheckReport:
     """Stream the same requests to the candidate, then to the current model, and compare."""
     options, began = promotion.config.promotion, time.monotonic()
-    asked = Questions(evaluation, PROMPTS).rows if evaluation else []
-    prompts = [row.user_message for row in asked] or PLAIN
+    asked = live_requests(Questions(evaluation, PROMPTS).rows) if evaluation else []
+    prompts = asked or [Request(id=text, messages=[{"role": "user", "content": text}]) for text in PLAIN]
 
     def figures(endpoint: Endpoint) -> LoadFigures:
         target = Target(base_url=endpoint.url, model=endpoint.model)
@@ -37,6 +40,6 @@ def load_check(run: RunContext, promotion: Promotion, evaluation: Path | None) -
 
 def _words(candidate: LoadFigures, current: LoadFigures | None) -> str:
     def of(figures: LoadFigures) -> str:
-        return f"{figures.tokens_per_s:.1f} tokens/s, first token within {figures.ttft_p99_s:.2f} s (p99)"
+        return f"{figures.tokens_per_s:.1f} tokens/s, first token within {figures.ttft_p99_s or math.nan:.2f} s (p99)"
 
     return of(candidate) + (f"; the current model: {of(current)}" if current else "") + "; no request failed"

@@ -72,7 +72,8 @@ def promote(
                 judge(run, checks, report)
             if options.approval:
                 judge(run, checks, ask_a_person(config, checks))
-            return step(run, "promote", promotion.commit)  # type: ignore[no-any-return]
+            moved: Endpoint = step(run, "promote", promotion.commit)
+            return moved
     except StageError:
         raise
     except FinetuneError as error:
@@ -119,7 +120,9 @@ def _evaluation(run: RunContext, config: ServeConfig, own: Path | None) -> Path 
     return own or evaluation_of_current(run.store, config.name)
 
 
-def _ask_questions(run: RunContext, promotion: Promotion, evaluation: Path, *, own: bool, checks: list[CheckReport]) -> None:
+def _ask_questions(
+    run: RunContext, promotion: Promotion, evaluation: Path, *, own: bool, checks: list[CheckReport]
+) -> None:
     """Ask candidate and current model the same held-out questions through their endpoints."""
     options = promotion.config.promotion
     questions = Questions(evaluation, options.rows)

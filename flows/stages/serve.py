@@ -26,9 +26,7 @@ class Served:
     checks: list[CheckReport] = field(default_factory=list)
 
 
-def serve_model(
-    run: RunContext, config: ServeConfig, model: Path, evaluation: Path | None, served: Served
-) -> Endpoint:
+def serve_model(run: RunContext, config: ServeConfig, model: Path, evaluation: Path | None, served: Served) -> Endpoint:
     """The endpoint that serves the model now; `served` is filled as it goes.
 
     `evaluation` is the folder of this model's own evaluation, if there was one.

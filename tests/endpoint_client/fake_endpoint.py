@@ -16,7 +16,7 @@ class FakeEndpoint:
     200), "hang up" (in the middle of the answer), or None. `headers` go with a status; `delay_s` before each answer.
     """
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.reply = lambda asked: f"You asked: {asked}"
         self.fault = lambda number, body: None
         self.headers = {}
@@ -27,7 +27,7 @@ class FakeEndpoint:
         self.keys = set()
         self.under_way = self.most_under_way = 0
         self.lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     @property

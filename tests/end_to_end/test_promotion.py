@@ -1,0 +1,199 @@
+"""Promotions through the deployments: what the live endpoint must show; the old model outlives every failure."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import pandas as pd
+import psutil
+import pytest
+
+from deployments.local import CHECKOUT
+from flows.serving import records
+from flows.serving.ask import ask
+from flows.serving.runtimes import process
+from flows.serving.state import State
+from flows.serving.stop import stop_endpoint
+from tests.end_to_end.test_runs import children, no_traceback_of_ours, wait_for
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(420)]
+
+QUESTIONS = {f"What is part {n} of the contract?": f"Part {n} says who pays for good number {n}." for n in range(12)}
+SERVER = f"{sys.executable} {CHECKOUT}/tests/serving/canned_model.py {{model_path}} {{port}}"
+
+
+def model(folder, answers, delay_s=0.0):
+    """A model folder that answers so."""
+    folder.mkdir()
+    (folder / "answers.json").write_text(json.dumps({"answers": answers, "delay_s": delay_s}))
+    return str(folder)
+
+
+def serve(name, **promotion):
+    command = {"command_line": SERVER, "health_path": "/health"}
+    return {
+        "name": name,
+        "variant": "command",
+        "command": command,
+        "served_model_name": "fake",
+        "promotion": promotion,
+    }
+
+
+@pytest.fixture
+def good(tmp_path):
+    return model(tmp_path / "good", QUESTIONS)
+
+
+@pytest.fixture
+def evaluated(prefect, tmp_path):
+    """Id of a run whose evaluation, of a model that answers everything rightly, lies in the store."""
+    run_id = f"evaluated-{tmp_path.name[-20:].replace('_', '-')}"
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    rows = [
+        {
+            "id": f"row-{n}",
+            "group": f"part-{n}",
+            "rung": "reworded",
+            "question": question,
+            "instruction": "Answer the question.",
+            "target": answer,
+            "trained_semscore": 1.0,
+        }
+        for n, (question, answer) in enumerate(QUESTIONS.items())
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "predictions.parquet")
+    settings = {"evaluation": {"embedder": "hashed:char-ngrams", "max_new_tokens": 32}}
+    (folder / "manifest.json").write_text(json.dumps({"made_from": {"config": settings}}))
+    place = prefect.folder(run_id)
+    place.mkdir(parents=True)
+    (place / "manifest.json").write_text(json.dumps({"artifacts": {"evaluate": {"path": str(folder)}}}))
+    return run_id
+
+
+@pytest.fixture
+def endpoints(prefect):
+    """The folder of records; every endpoint is stopped in the end."""
+    folder = prefect.local.store / "endpoints"
+    yield folder
+    for name in records.names(folder):
+        stop_endpoint(name.partition(".")[0], folder)
+
+
+def servers(folder):
+    return [one for one in children(folder) if "canned_model" in " ".join(one.cmdline())]
+
+
+def promotion_page(prefect, run_id):
+    return prefect.artifacts(run_id)["promotion"]["data"]
+
+
+def test_a_bad_model_is_refused_and_the_good_one_goes_on_serving(prefect, good, evaluated, endpoints, tmp_path):
+    run_id, state = prefect.run(
+        "serve-variant/local", model={"folder": good}, serve=serve("a", questions_of_run=evaluated)
+    )
+    assert state["type"] == "COMPLETED", state["message"]
+    assert "| healthy | passed |" in promotion_page(prefect, run_id)
+    first = records.load(endpoints, "a")
+
+    bad = model(tmp_path / "bad", dict.fromkeys(QUESTIONS, "qqq zzz"))
+    run_id, state = prefect.run("serve-variant/local", model={"folder": bad}, serve=serve("a"))
+    assert state["type"] == "FAILED"
+    assert (
+        "The promotion is refused. not worse than the current model: live: the SemScore difference" in state["message"]
+    )
+    assert "is proven worse than -0.050" in state["message"]
+    assert "| not worse than the current model | **failed** |" in promotion_page(prefect, run_id)
+    assert no_traceback_of_ours(prefect.log(run_id))
+    assert records.load(endpoints, "a") == first
+    assert records.names(endpoints).count("a.next") == 0
+    assert servers(bad) == []
+    assert ask(first, "What is part 3 of the contract?") == QUESTIONS["What is part 3 of the contract?"]
+
+    better = model(tmp_path / "better", {**QUESTIONS, "more": "yes"})
+    _, state = prefect.run("serve-variant/local", model={"folder": better}, serve=serve("a"))
+    assert "(revision 2, came up in" in state["message"]
+    assert servers(good) == []
+
+
+def test_a_slow_candidate_is_refused_by_the_load_run(prefect, good, endpoints, tmp_path):
+    prefect.run("serve-variant/local", model={"folder": good}, serve=serve("loaded", rows=0))
+    slow = model(tmp_path / "slow", QUESTIONS, delay_s=0.4)
+    load = {"rows": 0, "load_requests": 6, "load_concurrency": 2, "load_tolerance": 0.5}
+    run_id, state = prefect.run("serve-variant/local", model={"folder": slow}, serve=serve("loaded", **load))
+    assert state["type"] == "FAILED"
+    assert "The promotion is refused. load run: load: the slowest first token" in state["message"]
+    assert servers(slow) == []
+    assert records.load(endpoints, "loaded").state is State.HEALTHY
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_person_decides(prefect, good, endpoints, tmp_path, answer):
+    name = f"asked-{str(answer).lower()}"
+    asked = serve(name, rows=0, approval=True)
+    run_id = prefect.start("serve-variant/local", model={"folder": good}, serve=asked)
+    wait_for(lambda: prefect.state(run_id)["type"] == "PAUSED", 60)
+    assert records.load(endpoints, name) is None
+    assert servers(good)
+    form = {"run_input": {"approve": answer, "comment": "looked at it"}}
+    prefect.ask("POST", f"/flow_runs/{run_id}/resume", json=form)
+    state = prefect.wait(run_id)
+    if answer:
+        assert state["type"] == "COMPLETED", state["message"]
+        assert "| approval | passed | yes: looked at it |" in promotion_page(prefect, run_id)
+    else:
+        assert "The promotion is refused. approval: no: looked at it" in state["message"]
+        assert records.load(endpoints, name) is None
+        assert servers(good) == []
+
+
+def test_killed_or_cancelled_in_mid_promotion_the_old_one_serves_and_nothing_else_runs(
+    prefect, good, evaluated, endpoints, tmp_path
+):
+    prefect.run("serve-variant/local", model={"folder": good}, serve=serve("cut", questions_of_run=evaluated))
+    first = records.load(endpoints, "cut")
+    slow = model(tmp_path / "slow", QUESTIONS, delay_s=5)
+
+    run_id = prefect.start("serve-variant/local", model={"folder": slow}, serve=serve("cut"))
+    wait_for(lambda: (prefect.folder(run_id) / "promotion").exists())
+    flow_run = wait_for(lambda: [one for one in psutil.process_iter() if run_id in environment_of(one)])
+    for one in flow_run:
+        os.kill(one.pid, signal.SIGKILL)
+    assert records.names(endpoints).count("cut.next") == 1
+    prefect.run("watch-endpoints/every-minute")
+    assert (servers(slow), records.names(endpoints).count("cut.next")) == ([], 0)
+
+    run_id = prefect.start("serve-variant/local", model={"folder": slow}, serve=serve("cut"))
+    wait_for(lambda: (prefect.folder(run_id) / "promotion").exists())
+    prefect.ask("POST", f"/flow_runs/{run_id}/set_state", json={"state": {"type": "CANCELLING"}})
+    assert prefect.wait(run_id)["type"] == "CANCELLED"
+    wait_for(lambda: servers(slow) == [], 40)
+    assert records.names(endpoints).count("cut.next") == 0
+    assert records.load(endpoints, "cut") == first
+    assert process.alive(first.process)
+
+
+def environment_of(one):
+    """The part of a process's environment that names its flow run."""
+    try:
+        return one.environ().get("PREFECT__FLOW_RUN_ID", "")
+    except psutil.Error:
+        return ""
+
+
+def test_of_two_promotions_at_once_the_second_waits_for_the_first(prefect, good, endpoints, tmp_path):
+    other = model(tmp_path / "other", {**QUESTIONS, "more": "yes"})
+    runs = [
+        prefect.start("serve-variant/local", model={"folder": folder}, serve=serve("two", rows=0))
+        for folder in (good, other)
+    ]
+    for run_id in runs:
+        state = prefect.wait(run_id)
+        assert state["type"] == "COMPLETED", state["message"]
+    serving = records.load(endpoints, "two")
+    assert serving.revision == 2
+    time.sleep(0.5)
+    assert len(servers(good) + servers(other)) == 1
