@@ -12,6 +12,7 @@ from flows.serving import history, records
 from flows.serving.endpoint import Endpoint
 from flows.serving.watch import watch
 from flows.stages.endpoints import emit, remember, show_page
+from flows.stages.external import load_keys
 from flows.store.layout import Store
 
 
@@ -23,6 +24,7 @@ def watch_endpoints(store: str = "") -> Any:
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
     place = Store(store)
+    load_keys(place.endpoints)
     changes = watch(place.endpoints, datetime.datetime.now(datetime.UTC))
     endpoints = {endpoint.name: endpoint for endpoint in seen(place)}
     for change in changes:

@@ -105,8 +105,8 @@ class StartError(ServingError):
     def __init__(self, message: str, cause: Cause, log_lines: list[str]) -> None:
         self.cause = cause
         self.log_lines = log_lines
-        log = "\n".join(f"  | {line}" for line in log_lines) or "  | (nothing)"
-        super().__init__(f"{message}\nLast {len(log_lines)} lines of the log:\n{log}")
+        log = "".join(f"\n  | {line}" for line in log_lines)
+        super().__init__(f"{message}\nLast {len(log_lines)} lines of the log:{log}" if log else message)
 
 
 def classify(log_lines: list[str], exit_code: int | None = None) -> Cause:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from flows.config import Config
 from flows.serving.promotion_options import PromotionOptions
 from flows.serving.runtimes.docker import DockerOptions
+from flows.serving.runtimes.external import ExternalOptions
 from flows.serving.variants.command import CommandOptions
 from flows.serving.variants.custom import CustomOptions
 from flows.serving.variants.llama_cpp import LlamaCppOptions
@@ -60,11 +61,12 @@ class ServeConfig(Config):
         "vllm, sglang and llama-cpp are those servers, nim an NVIDIA NIM container, command any command line or image, "
         "custom what the model folder's model-definition.yaml says.",
     )
-    runtime: Literal["process", "docker"] = Field(
+    runtime: Literal["process", "docker", "external"] = Field(
         default="process",
         title="Runtime",
         description="Where the server runs: process is a process of this machine, docker a container of its Docker or "
-        "Podman engine (Linux), from the image that the variant's options name.",
+        "Podman engine (Linux), from the image that the variant's options name, external a server that somebody else "
+        "runs already, for which variant and model are not used.",
     )
     served_model_name: Annotated[str, AfterValidator(_model_name)] = Field(
         default="",
@@ -123,6 +125,9 @@ class ServeConfig(Config):
         description="What a model must show through its live endpoint before the name moves to it.",
     )
     docker: DockerOptions = Field(default=DockerOptions(), title="Docker", description="Options of the runtime docker.")
+    external: ExternalOptions = Field(
+        default=ExternalOptions(), title="External", description="Options of the runtime external."
+    )
     transformers: TransformersOptions = Field(
         default=TransformersOptions(), title="transformers", description="Options of the variant transformers."
     )

@@ -16,7 +16,7 @@ from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.log_progress import progress_note
 from flows.serving.promotion_options import problems as promotion_problems
-from flows.serving.registry import RUNTIMES, VARIANTS
+from flows.serving.registry import RUNTIMES, variant_of
 from flows.serving.state import State
 from flows.serving.stop import end
 from flows.serving.variants.common import common_problems
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 def problems(config: ServeConfig) -> list[str]:
     """What in the settings cannot work on this machine, a line each; told without a model and without starting."""
     config, runtime = with_image(config), RUNTIMES[config.runtime]
-    variant = VARIANTS[config.variant]
+    variant = variant_of(config)
     found = common_problems(config) + promotion_problems(config.promotion, front=False)
     return found + variant.problems(config, runtime.CONTAINER) + runtime.problems(config)
 
@@ -74,25 +74,26 @@ def check(config: ServeConfig, model_dir: Path) -> None:
     Raises:
         ServingError: there is no such folder, no whole model in it, or a setting cannot work; a line a problem.
     """
-    if not model_dir.is_dir():
+    if config.runtime != "external" and not model_dir.is_dir():
         raise ServingError(f"Cannot serve {model_dir}: there is no such folder. Give the folder of a saved model.")
     if found := problems(config):
         raise ServingError("\n".join(found))
-    VARIANTS[config.variant].check_folder(config, model_dir)
+    variant_of(config).check_folder(config, model_dir)
 
 
 def with_image(config: ServeConfig) -> ServeConfig:
     """The settings with the runtime's image, if one is named there, in place of the variant's."""
-    if config.runtime != "docker" or not config.docker.image:
+    image = getattr(getattr(config, config.runtime, None), "image", "")
+    if not image:
         return config
-    options = config.options.model_copy(update={"image": config.docker.image})
+    options = config.options.model_copy(update={"image": image})
     return config.model_copy(update={config.section: options})
 
 
 def settings_digest(config: ServeConfig, model_dir: Path) -> str:
     """Digest of what is asked for: with the port as wished, since the one in use may differ from it."""
     place = RUNTIMES[config.runtime].place(model_dir, config.port, config)
-    launch = VARIANTS[config.variant].launch(config, place)
+    launch = variant_of(config).launch(config, place)
     return (
         value_digest([launch.digest(), config.docker.model_dump()]) if config.runtime == "docker" else launch.digest()
     )
@@ -107,7 +108,7 @@ def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_por
             port = runtime.choose_port(former_port)
     port = port or runtime.choose_port(0 if old and old.port == config.port else config.port)
     place = runtime.place(model_dir, port, config)
-    launch = VARIANTS[config.variant].launch(config, place)
+    launch = variant_of(config).launch(config, place)
     taken = not place.own_network and launch.port != port
     if old and taken and launch.port == old.port:
         raise ServingError(
@@ -146,15 +147,17 @@ def _launch(launch: Launch, order: Order) -> Endpoint:
     config, place = order.config, order.place
     log = order.endpoints_dir / "logs" / f"{config.name}-{now:%Y%m%dT%H%M%S-%f}.log"
     port = place.port if place.own_network else launch.port
+    runtime = RUNTIMES[config.runtime]
+    process = runtime.start(launch, log, order)
     return Endpoint(
         name=config.name + records.NEXT,
-        url=f"http://127.0.0.1:{port}/v1",
+        url=runtime.url(process, port),
         state=State.STARTING,
         model=launch.model,
-        model_dir=str(place.model_dir),
+        model_dir="" if place.model_dir == Path() else str(place.model_dir),
         variant=config.variant,
         runtime=config.runtime,
-        process=RUNTIMES[config.runtime].start(launch, log, order),
+        process=process,
         port=port,
         ready_path=launch.ready_path,
         ready_status=launch.ready_status,
@@ -202,6 +205,9 @@ def _ended(endpoint: Endpoint, spent: float) -> StartError:
 def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> StartError:
     lines = _log_lines(endpoint)
     cause = classify(lines, exit_code)
+    what = what.rstrip(".")
+    if endpoint.runtime == "external":  # nobody here knows more of it than its answers
+        return StartError(f"The {endpoint.process.words} {what}.", cause, lines)
     return StartError(
         f"The {endpoint.variant} server of {endpoint.model_dir} on port {endpoint.port} {what}.\n"
         f"Cause: {cause.words}. {cause.remedy}\nLog: {endpoint.log}",

@@ -39,7 +39,10 @@ def _stop(name: str, endpoints_dir: Path) -> Endpoint | None:
     ended = end(serving)
     if serving.state is State.STOPPED and not ended:
         return serving
-    why = f"Ended {_words(ended)}." if ended else f"Its {serving.process.words.split()[0]} had ended before."
+    if serving.runtime == "external":
+        why = f"Forgot it. Nothing was ended: the {serving.process.words} is somebody else's and goes on."
+    else:
+        why = f"Ended {_words(ended)}." if ended else f"Its {serving.process.words.split()[0]} had ended before."
     stopped = serving.model_copy(update={"state": State.STOPPED, "why": why})
     records.save(endpoints_dir, stopped)
     return stopped
