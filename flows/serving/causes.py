@@ -34,8 +34,29 @@ class Cause(Enum):
         "Free memory (other endpoints: python -m flows.serving list), serve a smaller model, or give it a shorter "
         "longest context.",
         r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc|"
+        r"^kubernetes: OOMKilled|"
         r"No available memory for the cache blocks|larger than the (available|maximum) (KV )?cache|"
         r"Free memory on device .* is less than desired|failed to allocate|ErrorOutOfDeviceMemory",
+    )
+    IMAGE = (
+        "image cannot be pulled",
+        "Check its name and tag, and that the cluster may read its registry (serve.kubernetes.image_pull_secrets).",
+        r"^kubernetes: (ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNeverPull|ImageInspectError)",
+    )
+    NO_ROOM = (
+        "no node has room",
+        "Ask for less (serve.kubernetes: cpus, memory_gib, gpus), tolerate the nodes' taints, or have nodes added.",
+        r"^kubernetes: (Unschedulable|SchedulerError)",
+    )
+    QUOTA = (
+        "refused by the namespace",
+        "The line of the log that begins with kubernetes: says which quota or policy; free some, or ask for more.",
+        r"^kubernetes: (FailedCreate|FailedQuota)",
+    )
+    SECRET = (
+        "a Secret or another setting of the pod is missing",
+        "The line of the log that begins with kubernetes: names it; make it in the namespace.",
+        r"^kubernetes: (CreateContainerConfigError|CreateContainerError)",
     )
     PRE_START = (
         "a pre-start action failed",

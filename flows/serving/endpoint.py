@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from flows.serving.state import State
@@ -44,6 +46,30 @@ class ContainerRecord(BaseModel):
         return f"container {self.name}"
 
 
+class ClusterRecord(BaseModel):
+    """What runs in a Kubernetes cluster: the object that owns the rest, and where it is asked from here.
+
+    `via` is the way there: the Service inside the cluster, the API server's proxy, or an address of the user's. Its
+    pods' output is copied to the file `log`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str
+    kind: str
+    name: str
+    url: str = ""
+    via: Literal["service", "proxy", "address"] = "proxy"
+    log: str
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
 class ExternalRecord(BaseModel):
     """A server that somebody else runs. `key_variable` names the environment variable of its key; `block` the Prefect
     block from which the flows fill that variable.
@@ -82,7 +108,7 @@ class Endpoint(BaseModel):
     model_dir: str = ""
     variant: str
     runtime: str
-    process: ProcessRecord | ContainerRecord | ExternalRecord
+    process: ProcessRecord | ContainerRecord | ClusterRecord | ExternalRecord
     port: int
     ready_path: str
     ready_status: int = 200

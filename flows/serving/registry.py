@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from flows.serving.config import ServeConfig
-from flows.serving.runtimes import docker, external, process
+from flows.serving.runtimes import docker, external, kubernetes, process
 from flows.serving.variants import command, custom, existing, llama_cpp, nim, sglang, transformers_serve, vllm
 from flows.serving.variants.launch import Launch, Order, Place
 
@@ -79,7 +79,12 @@ VARIANTS: dict[str, Variant] = {
     "llama-cpp": llama_cpp,
     "custom": custom,
 }
-RUNTIMES: dict[str, Runtime[Any]] = {"process": process, "docker": docker, "external": external}
+RUNTIMES: dict[str, Runtime[Any]] = {
+    "process": process,
+    "docker": docker,
+    "kubernetes": kubernetes,
+    "external": external,
+}
 
 
 def variant_of(config: ServeConfig) -> Variant:

@@ -81,5 +81,12 @@ def keep(folder: Path, revision: Revision, serving: int) -> int:
     return number
 
 
+def replace(folder: Path, revision: Revision) -> None:
+    """Write a kept revision anew: it is to be started otherwise from now on, as with more replicas."""
+    write_atomically(
+        _folder(folder, revision.config.name) / f"{revision.number}.json", revision.model_dump_json(indent=2)
+    )
+
+
 def _folder(folder: Path, name: str) -> Path:
     return folder / name / "revisions"

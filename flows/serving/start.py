@@ -74,11 +74,20 @@ def check(config: ServeConfig, model_dir: Path) -> None:
     Raises:
         ServingError: there is no such folder, no whole model in it, or a setting cannot work; a line a problem.
     """
-    if config.runtime != "external" and not model_dir.is_dir():
+    here = model_dir.is_dir()
+    if not here and not _elsewhere(config):
         raise ServingError(f"Cannot serve {model_dir}: there is no such folder. Give the folder of a saved model.")
     if found := problems(config):
         raise ServingError("\n".join(found))
-    variant_of(config).check_folder(config, model_dir)
+    if here:
+        variant_of(config).check_folder(config, model_dir)
+
+
+def _elsewhere(config: ServeConfig) -> bool:
+    """Whether the model need not be on this machine; some variants look into its folder to know what to run."""
+    if config.runtime == "kubernetes":
+        return config.kubernetes.volume != "host-path" and config.variant not in ("custom", "llama-cpp")
+    return config.runtime == "external"
 
 
 def with_image(config: ServeConfig) -> ServeConfig:
@@ -94,9 +103,11 @@ def settings_digest(config: ServeConfig, model_dir: Path) -> str:
     """Digest of what is asked for: with the port as wished, since the one in use may differ from it."""
     place = RUNTIMES[config.runtime].place(model_dir, config.port, config)
     launch = variant_of(config).launch(config, place)
-    return (
-        value_digest([launch.digest(), config.docker.model_dump()]) if config.runtime == "docker" else launch.digest()
-    )
+    if config.runtime == "process":
+        return launch.digest()
+    options = getattr(config, config.runtime)
+    same = type(options).model_validate_json(options.model_dump_json())  # a default of 0 and a 0.0 read from a file
+    return value_digest([launch.digest(), same.model_dump()])
 
 
 def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_port: int = 0) -> tuple[Launch, Place]:
@@ -199,7 +210,8 @@ def wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, prog
 
 def _ended(endpoint: Endpoint, spent: float) -> StartError:
     code = RUNTIMES[endpoint.runtime].exit_code(endpoint.process)
-    return _failed(endpoint, f"ended after {spent:.0f} s with exit code {code}", code)
+    how = f" with exit code {code}" if code is not None or endpoint.runtime != "kubernetes" else ""
+    return _failed(endpoint, f"ended after {spent:.0f} s{how}", code)
 
 
 def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> StartError:
@@ -208,8 +220,9 @@ def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> Star
     what = what.rstrip(".")
     if endpoint.runtime == "external":  # nobody here knows more of it than its answers
         return StartError(f"The {endpoint.process.words} {what}.", cause, lines)
+    where = endpoint.process.words if endpoint.runtime == "kubernetes" else f"port {endpoint.port}"
     return StartError(
-        f"The {endpoint.variant} server of {endpoint.model_dir} on port {endpoint.port} {what}.\n"
+        f"The {endpoint.variant} server of {endpoint.model_dir} on {where} {what}.\n"
         f"Cause: {cause.words}. {cause.remedy}\nLog: {endpoint.log}",
         cause,
         lines,

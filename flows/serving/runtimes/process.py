@@ -252,9 +252,9 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def wait_until(done: Callable[[], bool], seconds: float) -> bool:
+def wait_until(done: Callable[[], bool], seconds: float, poll_s: float = 0.05) -> bool:
     """Whether `done` comes true within `seconds`."""
     until = time.monotonic() + seconds
     while not (ready := done()) and time.monotonic() < until:
-        time.sleep(0.05)
+        time.sleep(poll_s)
     return ready

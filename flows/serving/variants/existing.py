@@ -26,7 +26,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
     model = config.served_model_name.replace("{model_path}", place.model_path)
     return Launch(
         command=None,
-        env={"URL": options.url, "KEY": options.key_variable},  # given to nobody: it tells two such endpoints apart
+        env={},
         model=model,
         ready_path=options.health_path,
         identity="id" if model else "none",
