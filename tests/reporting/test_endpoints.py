@@ -39,7 +39,7 @@ def test_a_single_miss_is_seen():
 
 def test_a_day_is_all_that_is_kept():
     history = History(samples=a_day(NOON, lambda ago: True))
-    history.sample(NOON + timedelta(hours=1), 0.5)
+    history.add(Sample((NOON + timedelta(hours=1)).timestamp(), 0.5))
     assert len(history.samples) == 1440 - 60 + 1
     for _ in range(300):
         history.change(Change(name="a", at=NOON, what="failed", before=None, after=State.FAILED))
