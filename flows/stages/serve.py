@@ -15,7 +15,7 @@ from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.promotion import Maker, start_endpoint
 from flows.serving.records import load
-from flows.stages.endpoints import remember
+from flows.stages.endpoints import refresh_page, remember
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import StageError, failing_in_words
 
@@ -53,6 +53,7 @@ def _serve_once(run: RunContext, config: ServeConfig, model: Path) -> Endpoint:
         Maker(run.run_id, run.run_url, str(model)),
     )
     remember(endpoint)
+    refresh_page(run.store)
     run.logger.info("%s is %s at %s", endpoint.name, endpoint.state.value, endpoint.url)
     run.logger.info("Ask it: %s", curl_line(endpoint, "What is a bill of lading?"))
     return endpoint
