@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -17,7 +18,7 @@ from prefect.automations import AutomationCore, EventTrigger, Posture, RunDeploy
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 
-from flows.errors import ConfigError
+from flows.errors import ConfigError, FinetuneError
 
 VARIABLE = "FINETUNE_NOTIFY"
 ENDPOINTS = "prefect-finetune.endpoint.*"
@@ -148,7 +149,7 @@ def _block(client: SyncPrefectClient, notify: str) -> UUID:
         found = client.read_block_document_by_name(name, kind)
     except ObjectNotFound:
         raise ConfigError(
-            f"{VARIABLE}: there is no block {notify!r}. It is TYPE/NAME, as prefect block ls shows it."
+            f"{VARIABLE}: there is no block {notify!r}. It is TYPE/NAME, as `prefect block ls` shows it."
         ) from None
     able = found.block_schema.capabilities if found.block_schema else []
     if "notify" not in able:
@@ -162,7 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--notify", default=os.environ.get(VARIABLE, ""), metavar="TYPE/NAME")
     parser.add_argument("--silent-after-s", type=float, default=SILENT_AFTER_S)
     options = parser.parse_args(arguments)
-    print("\n".join(apply(options.notify, options.silent_after_s)))
+    try:
+        print("\n".join(apply(options.notify, options.silent_after_s)))
+    except FinetuneError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
