@@ -48,6 +48,7 @@ def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | No
         Its record, saved, STARTING, and its startup budget in seconds; None if it was started or stopped meanwhile.
 
     Raises:
+        NotYetError: it needs something that takes long (an image that must be pulled); that has begun, try again later.
         ServingError: its revision or its model is gone, its settings cannot work any more, or the program is missing.
     """
     with records.starting(endpoints_dir, ended.name, wait_s=0) as free:
@@ -57,7 +58,7 @@ def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | No
         config, model_dir = revision.config, Path(revision.model_dir)
         check(config, model_dir)
         end(ended)  # its workers may have outlived it
-        new, launch = launch_beside(config, model_dir, endpoints_dir, silent, former_port=ended.port)
+        new, launch = launch_beside(config, model_dir, endpoints_dir, silent, former_port=ended.port, patient=False)
         try:
             keeps = ("name", "revision", "run_id", "run_url", "model_uri")
             new = new.model_copy(update={key: getattr(ended, key) for key in keeps})
@@ -130,14 +131,16 @@ def launch_beside(
     *,
     current: Endpoint | None = None,
     former_port: int = 0,
+    patient: bool = True,
 ) -> tuple[Endpoint, Launch]:
     """Start the server on a port of its own; its record, not yet saved, and what runs.
 
     Raises:
+        NotYetError: it needs something first that takes long, and is not `patient`.
         ServingError: the wanted port is taken (by others than `current`), or the program or image is missing.
     """
     launch, place = _plan(config, model_dir, current, former_port)
-    order = Order(config, place, endpoints_dir.resolve(), settings_digest(config, model_dir), progress)
+    order = Order(config, place, endpoints_dir.resolve(), settings_digest(config, model_dir), progress, patient)
     return _launch(launch, order), launch
 
 
@@ -163,6 +166,8 @@ def _launch(launch: Launch, order: Order) -> Endpoint:
         root=launch.root,
         probe_interval_s=launch.probe_interval_s,
         failure_threshold=launch.failure_threshold,
+        metrics_path=launch.metrics_path,
+        watch=config.watch,
         settings=order.revision,
         started=now.isoformat(timespec="seconds"),
     )

@@ -75,7 +75,7 @@ def start(launch: Launch, log: Path, order: Order | None = None) -> ProcessRecor
             raise ServingError(f"Cannot start {launch.command[0]}: {error.strerror}. Is it installed?") from error
     _children[child.pid] = child
     # Unreaped, the child keeps its entry in /proc even if it has ended by now.
-    return ProcessRecord(pid=child.pid, start_ticks=_stat(child.pid)[2], boot_id=_boot_id(), log=str(log))
+    return ProcessRecord(pid=child.pid, start_ticks=_stat(child.pid)[2], boot_id=boot_id(), log=str(log))
 
 
 def alive(record: ProcessRecord) -> bool:
@@ -85,12 +85,12 @@ def alive(record: ProcessRecord) -> bool:
         state, _, start_ticks = _stat(record.pid)
     except ProcessLookupError:
         return False
-    return state not in "ZX" and start_ticks == record.start_ticks and _boot_id() == record.boot_id
+    return state not in "ZX" and start_ticks == record.start_ticks and boot_id() == record.boot_id
 
 
 def rebooted(record: ProcessRecord) -> bool:
     """Whether the machine was started again since the record was made."""
-    return _boot_id() != record.boot_id
+    return boot_id() != record.boot_id
 
 
 def exit_code(record: ProcessRecord) -> int | None:
@@ -117,7 +117,7 @@ def list_owned(endpoints_dir: Path) -> list[tuple[str, ProcessRecord]]:
                     found[session] = match[1], _stat(session)[2], str(log)
                 found.setdefault(session, (match[1], 0, str(log)))  # its leader is gone, its workers are not
     return [
-        (name, ProcessRecord(pid=session, start_ticks=ticks, boot_id=_boot_id(), log=log))
+        (name, ProcessRecord(pid=session, start_ticks=ticks, boot_id=boot_id(), log=log))
         for session, (name, ticks, log) in sorted(found.items())
     ]
 
@@ -154,7 +154,7 @@ def members(record: ProcessRecord) -> list[int]:
     Workers can outlive a killed leader. The kernel may then give the session's number to a stranger, so without its
     leader a process counts only if its output goes to our log.
     """
-    if _boot_id() != record.boot_id:
+    if boot_id() != record.boot_id:
         return []
     led = alive(record)
     found = []
@@ -234,7 +234,8 @@ def _writes_to(pid: int, log: str) -> bool:
     return False
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """The kernel's name for the time since the machine was started."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 

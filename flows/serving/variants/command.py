@@ -46,6 +46,13 @@ class CommandOptions(Config):
         "endpoint stays UNVERIFIED.",
         pattern=r"^(/[!-~]*)?$",
     )
+    metrics_path: str = Field(
+        default="",
+        title="Metrics path",
+        description="Path of Prometheus metrics with vLLM's names, as /metrics, by which the watcher tells a busy "
+        "server from a stuck one; empty means there is none.",
+        pattern=r"^(/[!-~]*)?$",
+    )
     port: int = Field(
         default=0,
         ge=0,
@@ -97,6 +104,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         env={"PORT": str(port)} | environment(config, place, values["model_name"]),
         model=model,
         ready_path=options.health_path,
+        metrics_path=options.metrics_path,
         image=options.image,
         port=port,
         identity="none",

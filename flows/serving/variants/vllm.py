@@ -182,6 +182,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         root=place.model_path,
         mounts=tuple(mounts),
         startup_budget_s=1800,
+        metrics_path="/metrics",
         signs=ENGINE_SIGNS,
     )
 
