@@ -25,7 +25,7 @@ from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.sweep import end_orphans
 from tests.serving import image_registry, podman
-from tests.serving.test_served_variants import the_three_ways_of_asking
+from tests.serving.verifications import the_three_ways_of_asking
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.skipif(bool(podman.missing()), reason=podman.missing())]
 PYTHON = f"{sys.base_prefix}/bin/python3"

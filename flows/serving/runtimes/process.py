@@ -125,6 +125,8 @@ def list_owned(endpoints_dir: Path) -> list[tuple[str, ProcessRecord]]:
 def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
     """TERM the process, wait, KILL what is left of its session, then check that nothing of it is left.
 
+    Workers whose leader is gone have nobody to end them in order, so they are killed at once.
+
     Returns:
         The pids that were ended; empty if nothing ran any more.
 
@@ -134,10 +136,11 @@ def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
     ended = members(record)
     if not ended:
         return []
-    if alive(record):
+    led = alive(record)
+    if led:
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGTERM)
-    if not wait_until(lambda: not members(record), grace_s):
+    if not wait_until(lambda: not members(record), grace_s if led else 0):
         for pid in members(record):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
