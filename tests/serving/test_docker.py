@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.sweep import end_orphans
 from tests.serving import image_registry, podman
+from tests.serving.test_vllm import OPTIONS, random_adapter
+from tests.serving.test_vllm import PYTHON as VLLM
 from tests.serving.verifications import the_three_ways_of_asking
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.skipif(bool(podman.missing()), reason=podman.missing())]
@@ -109,6 +112,66 @@ def test_transformers_serves_a_model_from_a_container_and_nothing_is_left_of_it(
     assert running(str(llama)) == []
     assert "POST /v1/chat/completions" in Path(endpoint.log).read_text()
     assert stop_endpoint("boxed", tmp_path / "endpoints") == stopped
+
+
+SERVE = f"{sys.executable} -m transformers.cli.transformers serve {{model_path}} --host {{host}} --port {{port}}"
+
+
+def test_a_command_line_serves_from_a_container(engine, llama, tmp_path):
+    config = command(SERVE, command={"health_path": "/health"})
+    endpoint = start_endpoint(config, llama, tmp_path, silent)
+    assert (endpoint.state, endpoint.model, endpoint.runtime) == (State.HEALTHY, str(llama), "docker")
+    the_three_ways_of_asking(endpoint)
+    stop_endpoint("own", tmp_path)
+    assert containers(engine) == []
+
+
+def test_a_definition_serves_from_a_container_after_its_actions(engine, llama, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(llama, folder)
+    (folder / "model-definition.yaml").write_text(
+        f"""
+models:
+  - name: tiny
+    model_path: /models
+    service:
+      pre_start_actions:
+        - {{action: mkdir, args: {{path: /tmp/made/inside}}}}
+        - {{action: write_file, args: {{filename: /tmp/made/inside/note, body: ["model is {{model_path}}"]}}}}
+        - {{action: run_command, args: {{command: [cat, /tmp/made/inside/note]}}}}
+      start_command: exec {SERVE}
+      port: 8000
+      health_check: {{enable: true, path: /health, initial_delay: 120}}
+"""
+    )
+    options = {"mounts": podman.PROGRAMS}
+    config = ServeConfig(name="c", variant="custom", custom={"image": podman.BASE}, runtime="docker", docker=options)
+    endpoint = start_endpoint(config, folder, tmp_path / "endpoints", silent)
+    assert (endpoint.state, endpoint.model) == (State.HEALTHY, str(folder))
+    the_three_ways_of_asking(endpoint)
+    assert f"model is {folder}" in docker.logs(endpoint.process, 50)
+    assert not Path("/tmp/made/inside").exists()
+    stop_endpoint("c", tmp_path / "endpoints")
+
+
+@pytest.mark.skipif(not VLLM.exists(), reason=f"there is no {VLLM}: `make vllm` makes it (5 minutes, 3.4 GB)")
+def test_vllm_serves_from_a_container_with_an_adapter_beside_its_base(engine, llama, tmp_path):
+    home = VLLM.parents[1]
+    options = OPTIONS | {"python": str(VLLM), "enable_lora": True, "image": podman.BASE}
+    options["adapters"] = [{"name": "style", "path": str(random_adapter(llama, tmp_path / "style"))}]
+    places = {"mounts": [*podman.PROGRAMS, f"{home}:{home}"]}
+    config = ServeConfig(name="boxed", variant="vllm", runtime="docker", docker=places, vllm=options)
+    notes = []
+    endpoint = start_endpoint(
+        config, llama, tmp_path / "endpoints", lambda done, total, note="", /, **_: notes.append(note)
+    )
+    assert (endpoint.state, endpoint.model, endpoint.root) == (State.HEALTHY, "boxed", str(llama))
+    assert any("loading weights" in note for note in notes)
+    the_three_ways_of_asking(endpoint)
+    the_three_ways_of_asking(endpoint.model_copy(update={"model": "style"}))
+    stop_endpoint("boxed", tmp_path / "endpoints")
+    assert containers(engine) == []
+    assert running(str(VLLM)) == []
 
 
 def running(word):

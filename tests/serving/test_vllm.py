@@ -42,8 +42,7 @@ def _own_memory_of_tried_flags(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
-def style(llama, tmp_path_factory):
+def random_adapter(base, folder):
     """A LoRA adapter of random weights, which therefore changes the answers."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -51,9 +50,13 @@ def style(llama, tmp_path_factory):
 
     torch.manual_seed(3)
     lora = LoraConfig(r=8, lora_alpha=64, init_lora_weights=False, target_modules=["q_proj", "v_proj", "o_proj"])
-    folder = tmp_path_factory.mktemp("style")
-    get_peft_model(AutoModelForCausalLM.from_pretrained(llama), lora).save_pretrained(folder)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def style(llama, tmp_path_factory):
+    return random_adapter(llama, tmp_path_factory.mktemp("style"))
 
 
 @pytest.fixture(scope="module")
