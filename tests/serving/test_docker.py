@@ -196,9 +196,19 @@ def test_a_nim_tells_how_far_it_is_and_gets_its_variables(engine, llama, tmp_pat
     config = config.model_copy(
         update={"nim": config.nim.model_copy(update={"max_model_len": 512, "cache_folder": str(tmp_path / "cache")})}
     )
-    endpoint = start_endpoint(config, llama, tmp_path, lambda done, total, note="", /, **_: notes.append(note))
+    loading = set()
+
+    def ask(done, total, note="", /, **_):
+        notes.append(note)
+        if "downloading" in note:
+            ((_, one),) = [(name, records.load(tmp_path, name)) for name in records.names(tmp_path)]
+            paths = ("live", "ready")
+            loading.add(tuple(httpx.get(f"{one.url}/health/{path}", trust_env=False).status_code for path in paths))
+
+    endpoint = start_endpoint(config, llama, tmp_path, ask)
     try:
         assert (endpoint.state, endpoint.model) == (State.HEALTHY, "trade")
+        assert loading == {(200, 503)}, "it is live while it loads, and not ready"
         shown = [note.removeprefix("trade.next: ") for note in notes]
         assert any(re.fullmatch(r"downloading \d+ %", note) for note in shown), shown
         assert any(re.fullmatch(r"loading weights \d+ %", note) for note in shown), shown
@@ -209,6 +219,7 @@ def test_a_nim_tells_how_far_it_is_and_gets_its_variables(engine, llama, tmp_pat
             "NIM_MODEL_PATH": str(llama),
             "NIM_MAX_MODEL_LEN": "512",
             "NIM_CACHE_PATH": "/opt/nim/.cache",
+            "HF_HOME": "/opt/nim/.cache/huggingface",
             "NIM_LOG_LEVEL": "INFO",
             "NGC_API_KEY": "nvapi-secret",
         }
@@ -219,10 +230,21 @@ def test_a_nim_tells_how_far_it_is_and_gets_its_variables(engine, llama, tmp_pat
         here = [{"HostIp": "127.0.0.1", "HostPort": inside}]
         assert bound == ({f"{inside}/tcp": here} if network == "bridge" else {})
         assert {m["Source"]: m["RW"] for m in seen["Mounts"]}[str(tmp_path / "cache")] is True
+        assert (tmp_path / "cache" / "engine").exists(), "what it keeps there is kept"
     finally:
         stop_endpoint("trade", tmp_path)
     assert containers(engine) == []
     assert not process.port_served(endpoint.port)
+
+
+def test_a_nim_without_a_key_starts_with_a_warning(engine, llama, tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("NGC_API_KEY", raising=False)
+    endpoint = start_endpoint(nim(), llama, tmp_path, silent)
+    assert "NGC_API_KEY" not in httpx.get(f"{endpoint.url}/metadata", trust_env=False).json()
+    assert (
+        "The environment variable NGC_API_KEY is not set. Public NIM images from 2.0.10 on need no key" in caplog.text
+    )
+    stop_endpoint("nim", tmp_path)
 
 
 def test_a_killed_container_is_failed_and_can_be_started_again(engine, llama, tmp_path):

@@ -1,5 +1,6 @@
 """Real servers by the variants that need no further install: `transformers`, `command` and `custom`."""
 
+import shutil
 import sys
 import time
 
@@ -102,6 +103,22 @@ def test_a_definition_that_keeps_its_port_cannot_be_started_beside_itself(tmp_pa
         start_endpoint(config.model_copy(update={"name": "other"}), folder, tmp_path / "endpoints", silent)
     assert records.list_endpoints(tmp_path / "endpoints") == [endpoint]
     stop_endpoint("fixed", tmp_path / "endpoints")
+
+
+def test_a_zero_byte_in_a_definition_is_told(tmp_path):
+    folder = custom(tmp_path / "m", r'["sh", "a\0b"]')
+    with pytest.raises(ServingError, match="Cannot start sh: embedded null byte in its command line"):
+        start_endpoint(ServeConfig(variant="custom"), folder, tmp_path / "endpoints", silent)
+    assert records.names(tmp_path / "endpoints") == []
+
+
+def test_a_folder_with_any_name_is_served(llama, tmp_path):
+    folder = tmp_path / "모델 (a b) 'c'"
+    shutil.copytree(llama, folder)
+    endpoint = start_endpoint(ServeConfig(name="odd"), folder, tmp_path / "endpoints", silent)
+    assert (endpoint.state, endpoint.model) == (State.HEALTHY, str(folder))
+    the_three_ways_of_asking(endpoint)
+    stop_endpoint("odd", tmp_path / "endpoints")
 
 
 @pytest.mark.parametrize(

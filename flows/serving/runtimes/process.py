@@ -71,8 +71,11 @@ def start(launch: Launch, log: Path, order: Order | None = None) -> ProcessRecor
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        except ValueError as error:  # a zero byte, which YAML's "\0" makes
+            raise ServingError(f"Cannot start {launch.command[0]}: {error} in its command line.") from error
         except OSError as error:
-            raise ServingError(f"Cannot start {launch.command[0]}: {error.strerror}. Is it installed?") from error
+            remedy = "Is it installed?" if error.errno == errno.ENOENT else "Look at the path and the words."
+            raise ServingError(f"Cannot start {launch.command[0]}: {error.strerror}. {remedy}") from error
     _children[child.pid] = child
     # Unreaped, the child keeps its entry in /proc even if it has ended by now.
     return ProcessRecord(pid=child.pid, start_ticks=_stat(child.pid)[2], boot_id=_boot_id(), log=str(log))

@@ -23,7 +23,7 @@ HONOURED = re.compile(r"^(BACKEND_MODEL_NAME$|VLLM_|SGLANG_|NIM_|HF_HOME$)")
 SECRET = re.compile(r"_(TOKEN|KEY|SECRET|PASSWORD)$")
 
 # Flags as typed on a command line, a word each.
-Flags = Annotated[list[str], Field(max_length=200)]
+Flags = Annotated[list[Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=8192)]], Field(max_length=200)]
 ContextTokens = Annotated[
     int,
     Field(
