@@ -15,7 +15,7 @@ from flows.serving import records
 from flows.serving.causes import Cause, StartError
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import ProcessRecord
-from flows.serving.start import start_endpoint
+from flows.serving.promotion import start_endpoint
 from tests.benchmarks.rows import Row, compare
 
 NAME = "failed-start"

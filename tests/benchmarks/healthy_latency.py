@@ -13,8 +13,8 @@ from pathlib import Path
 from flows.base_models.resolve import BaseModelConfig, resolve
 from flows.progress import silent
 from flows.serving.config import ServeConfig
+from flows.serving.promotion import start_endpoint
 from flows.serving.runtimes import process
-from flows.serving.start import start_endpoint
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from tests.benchmarks.rows import Row, compare

@@ -19,8 +19,9 @@ from flows.serving.ask import ask
 from flows.serving.causes import LOG_LINES, Cause, StartError
 from flows.serving.config import ServeConfig
 from flows.serving.history import History
+from flows.serving.promotion import start_endpoint
 from flows.serving.runtimes import process
-from flows.serving.start import problems, start_endpoint
+from flows.serving.start import problems
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.thresholds import decide
