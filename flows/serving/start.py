@@ -11,7 +11,7 @@ from pathlib import Path
 from flows.errors import ServingError
 from flows.progress import Progress, silent
 from flows.serving import probe, records, revisions
-from flows.serving.causes import LOG_LINES, StartError, classify
+from flows.serving.causes import LOG_LINES, SEARCHED_LINES, StartError, classify, told, worth_showing
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.log_progress import progress_note
@@ -205,13 +205,14 @@ def _ended(endpoint: Endpoint, spent: float) -> StartError:
 
 
 def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> StartError:
-    lines = _log_lines(endpoint)
+    lines = RUNTIMES[endpoint.runtime].logs(endpoint.process, SEARCHED_LINES)
     cause = classify(lines, exit_code)
+    said = f"It said: {error}\n" if (error := told(lines)) else ""
     return StartError(
         f"The {endpoint.variant} server of {endpoint.model_dir} on port {endpoint.port} {what}.\n"
-        f"Cause: {cause.words}. {cause.remedy}\nLog: {endpoint.log}",
+        f"Cause: {cause.words}. {cause.remedy}\n{said}Log: {endpoint.log}",
         cause,
-        lines,
+        worth_showing(lines),
     )
 
 

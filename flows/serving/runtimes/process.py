@@ -71,8 +71,11 @@ def start(launch: Launch, log: Path, order: Order | None = None) -> ProcessRecor
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        except ValueError as error:  # a zero byte, which YAML's "\0" makes
+            raise ServingError(f"Cannot start {launch.command[0]}: {error} in its command line.") from error
         except OSError as error:
-            raise ServingError(f"Cannot start {launch.command[0]}: {error.strerror}. Is it installed?") from error
+            remedy = "Is it installed?" if error.errno == errno.ENOENT else "Look at the path and the words."
+            raise ServingError(f"Cannot start {launch.command[0]}: {error.strerror}. {remedy}") from error
     _children[child.pid] = child
     # Unreaped, the child keeps its entry in /proc even if it has ended by now.
     return ProcessRecord(pid=child.pid, start_ticks=_stat(child.pid)[2], boot_id=boot_id(), log=str(log))
@@ -125,6 +128,8 @@ def list_owned(endpoints_dir: Path) -> list[tuple[str, ProcessRecord]]:
 def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
     """TERM the process, wait, KILL what is left of its session, then check that nothing of it is left.
 
+    Workers whose leader is gone have nobody to end them in order, so they are killed at once.
+
     Returns:
         The pids that were ended; empty if nothing ran any more.
 
@@ -134,10 +139,11 @@ def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
     ended = members(record)
     if not ended:
         return []
-    if alive(record):
+    led = alive(record)
+    if led:
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGTERM)
-    if not wait_until(lambda: not members(record), grace_s):
+    if not wait_until(lambda: not members(record), grace_s if led else 0):
         for pid in members(record):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -34,6 +34,7 @@ class CommandOptions(Config):
         title="Command line",
         description="Program and its arguments, without a shell; {model_path}, {model_name}, {host} and {port} are "
         "filled in. Empty means the image's own command.",
+        pattern=r"^[^\x00]*$",
         max_length=8192,
     )
     image: str = Field(

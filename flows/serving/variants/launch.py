@@ -78,7 +78,11 @@ DOWNLOADING = LogSign("downloading", r"(?:download|fetching|pulling)[^\n]*?\b(\d
 LOADING = LogSign("loading weights", r"loading [^\n]*?(?:weights|shards)[^\n]*?\b(\d{1,3})\s?%")
 LOADING_STARTED = LogSign("loading weights", r"starting to load model|load weight begin|loading model")
 CAPTURING = LogSign("capturing CUDA graphs", r"captur[^\n]*?\b(\d{1,3})\s?%")
-COMPILING = LogSign("compiling", r"torch\.compile|dynamo|compiling|capture cuda graph|warming up")
+COMPILING = LogSign(
+    "compiling",
+    r"starting torch\.compile|torch\.compile takes|dynamo bytecode|compiling a graph|compile and warming up|"
+    r"warming up model|capture cuda graph",
+)
 # Of one line the first sign that fits is shown.
 ENGINE_SIGNS = (DOWNLOADING, LOADING, CAPTURING, COMPILING, LOADING_STARTED)
 
