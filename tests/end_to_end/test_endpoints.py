@@ -97,7 +97,7 @@ def test_what_fails_says_so_in_words(prefect, model, tmp_path):
 
     for deployment, parameters, words in (
         ("serve-variant/local", {"model": {}}, "give exactly one of folder, run and artifact; none is given"),
-        ("serve-variant/local", {"model": {"run": "nobody"}}, "has no report of a run nobody"),
+        ("serve-variant/local", {"model": {"run": "nobody"}}, "of a run nobody"),
         (
             "serve-variant/local",
             {"model": {"artifact": "0" * 12}},
