@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop test bench vllm engine lint clean
+.PHONY: help demo stop deploy test bench vllm engine lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ demo: $(VENV)/installed  ## the main job on this machine: sample text to trained
 
 stop:  ## end server, worker and endpoints of the demo
 	@if test -e $(VENV)/installed; then $(BIN)/python -m deployments.local down; else echo 'Nothing was running.'; fi
+
+deploy: $(VENV)/installed  ## work pools, block types, deployments and automations on the Prefect that PREFECT_API_URL names
+	@$(BIN)/python -m deployments.apply
 
 test: lint  ## set everything up and pass every test
 	$(BIN)/pytest

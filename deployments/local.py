@@ -88,13 +88,12 @@ class Local:
         return found
 
     def apply(self, port: int) -> None:
-        """Register the block types and all deployments of prefect.yaml.
+        """Apply what `make deploy` does: work pools, block types, deployments, automations.
 
         Raises:
             FinetuneError: Prefect refused; holds what it said.
         """
-        self.prefect(port, "block", "register", "-m", "blocks.openai_endpoint")
-        self.prefect(port, "--no-prompt", "deploy", "--all")
+        self._python(port, "deployments.apply")
 
     def prefect(self, port: int, *arguments: str) -> str:
         """Run the prefect command against this server and return what it printed.
@@ -102,12 +101,15 @@ class Local:
         Raises:
             FinetuneError: it failed.
         """
-        command = [sys.executable, "-m", "prefect", *arguments]
+        return self._python(port, "prefect", *arguments)
+
+    def _python(self, port: int, module: str, *arguments: str) -> str:
+        command = [sys.executable, "-m", module, *arguments]
         done = subprocess.run(
             command, cwd=CHECKOUT, env=self.environment(port) | {"PWD": str(CHECKOUT)}, capture_output=True, text=True
         )
         if done.returncode != 0:
-            raise FinetuneError(f"prefect {' '.join(arguments[:3])} failed:\n{done.stdout}{done.stderr}")
+            raise FinetuneError(f"{' '.join([module, *arguments[:3]])} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def down(self) -> list[str]:

@@ -25,6 +25,7 @@ from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
 from flows.stages import report as reports
 from flows.stages.base_model_task import base_model
+from flows.stages.endpoints import page_url
 from flows.stages.judge import judge_endpoint
 from flows.stages.preflight import preflight
 from flows.stages.run_context import RunContext, RunOptions, current_run
@@ -163,6 +164,7 @@ def serve_if_passed(
                 state=healthy.state.value,
                 model=healthy.model,
                 curl=curl_line(healthy, question),
+                page_url=page_url(),
             )
             line = StageReport(name="serve", status=served.status, seconds=served.seconds)
         except StageError as error:

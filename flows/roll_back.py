@@ -11,7 +11,7 @@ from pydantic import Field
 from flows.errors import FinetuneError
 from flows.serving import roll_back as rolling
 from flows.serving.config import NAME
-from flows.stages.endpoints import failed, remember
+from flows.stages.endpoints import failed, refresh_page, remember
 from flows.stages.external import load_keys
 from flows.stages.run_context import RunOptions, current_run
 
@@ -39,6 +39,7 @@ def roll_back(name: Annotated[str, Field(pattern=NAME)], to: Annotated[int, Fiel
     except FinetuneError as error:
         return failed(error)
     remember(endpoint)
+    refresh_page(context.store)
     words = (
         f"{name} serves {endpoint.model} again: {endpoint.state.value} at {endpoint.url}, revision {endpoint.revision}."
     )

@@ -11,7 +11,7 @@ from pydantic import Field
 from flows.errors import FinetuneError
 from flows.serving import records, stop
 from flows.serving.config import NAME
-from flows.stages.endpoints import failed, forget
+from flows.stages.endpoints import failed, forget, refresh_page
 from flows.store.layout import Store
 
 
@@ -23,12 +23,13 @@ def stop_endpoint(name: Annotated[str, Field(pattern=NAME)], store: str = "") ->
         name: Name of the endpoint.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
-    folder = Store(store).endpoints
+    place = Store(store)
     try:
-        stopped = stop.stop_endpoint(name, folder)
+        stopped = stop.stop_endpoint(name, place.endpoints)
         if stopped is None:
-            raise records.unknown(folder, name)
+            raise records.unknown(place.endpoints, name)
     except FinetuneError as error:
         return failed(error)
     forget(name)
+    refresh_page(place)
     return Completed(message=f"{name}: {stopped.state.words} {stopped.why}")

@@ -8,10 +8,8 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.states import Completed
 
-from flows.serving import history, records
-from flows.serving.endpoint import Endpoint
 from flows.serving.watch import watch
-from flows.stages.endpoints import emit, remember, show_page
+from flows.stages.endpoints import emit, remember, seen, show_page, tell_watched
 from flows.stages.external import load_keys
 from flows.store.layout import Store
 
@@ -30,19 +28,9 @@ def watch_endpoints(store: str = "") -> Any:
     for change in changes:
         get_run_logger().info("%s: %s. %s", change.name, change.what, change.why)
         endpoint = endpoints.get(change.name)
-        emit(change, endpoint.url if endpoint else "")
+        emit(change, endpoint.url if endpoint else "", place)
         if endpoint and change.what in ("healthy", "promoted", "rolled-back"):
             remember(endpoint)  # a server that was started again may have got another port
     line = show_page(place, list(endpoints.values()), changed=bool(changes))
+    tell_watched(place, line)
     return Completed(message=f"{line}. {len(changes)} change{'' if len(changes) == 1 else 's'}.")
-
-
-def seen(store: Store) -> list[Endpoint]:
-    """The endpoints as the watcher has just found them."""
-    found = []
-    for name in records.names(store.endpoints):
-        past = history.load(store.endpoints, name)
-        endpoint = records.readable(store.endpoints, name)
-        if endpoint is not None and past.state is not None:
-            found.append(endpoint.model_copy(update={"state": past.state, "why": past.why}))
-    return found

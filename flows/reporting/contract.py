@@ -85,6 +85,7 @@ class EndpointReport(Part):
     state: str
     model: str = ""
     curl: str = ""
+    page_url: str = ""
 
 
 class CostReport(Part):

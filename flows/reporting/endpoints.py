@@ -4,30 +4,47 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
-from flows.reporting.markdown import plain, table
+from flows.reporting.html import data_uri
+from flows.reporting.markdown import link, plain, table
 from flows.reporting.words import DASH
-from flows.serving.ask import curl_line
+from flows.serving.ask import curl_line, python_lines
 from flows.serving.endpoint import Endpoint
 from flows.serving.history import History
+from flows.serving.revisions import Revision
 from flows.serving.state import State
 
-PARTS = 48  # of the bar: half an hour each
+PARTS = 24  # of the bar: an hour each
 LEVELS = "▁▂▃▄▅▆▇█"
 NO_CHECK = "·"
 CHANGES = 5
+LONGEST_PATH = 48  # characters
+DOWN = (State.STOPPED, State.FAILED, State.DRAINING)
+SIGNS = {
+    State.HEALTHY: "🟢",
+    State.UNVERIFIED: "⚪",
+    State.STARTING: "🔵",
+    State.PENDING: "🔵",
+    State.DEGRADED: "🟡",
+    State.UNHEALTHY: "🟠",
+    State.FAILED: "🔴",
+    State.DRAINING: "⚫",
+    State.STOPPED: "⚫",
+}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An endpoint with the state to show, what the watcher remembers of it, and the numbers of its kept revisions."""
+    """An endpoint, the state to show, what the watcher remembers, its kept revisions, and its plot if it has one."""
 
     endpoint: Endpoint
     state: State
     why: str
     history: History
-    revisions: list[int]
+    revisions: list[Revision]
+    plot: Path | None = None
 
 
 def count_line(shown: list[Shown]) -> str:
@@ -38,21 +55,21 @@ def count_line(shown: list[Shown]) -> str:
 
 
 def endpoints_markdown(shown: list[Shown], now: datetime) -> str:
-    """A table of all endpoints, then for each its reason, address, latest changes and a line to ask it."""
+    """A table of all endpoints, then each: reason, address, plot, lines to ask it, revisions, latest changes."""
     parts = ["# Endpoints", f"{count_line(shown)}, {now:%Y-%m-%d %H:%M:%S} UTC."]
     if shown:
-        head = ["endpoint", "state", "since (UTC)", "last 24 h", "answered", "latency", "revision"]
+        head = ["endpoint", "state", "since (UTC)", "last 24 h", "answered", "latency", "tokens/s", "revision"]
         parts += [table(head, [_row(one, now) for one in shown])]
         parts += [
-            f"The bar shows the last 24 hours, half an hour a sign: {LEVELS[-1]} every check was answered, {LEVELS[0]} "
-            f"none, {NO_CHECK} nobody checked. Latency is the median of a whole check (health path, model list, 16 "
-            "tokens)."
+            f"The bar is the last 24 hours, an hour a sign: {LEVELS[-1]} every check was answered, {LEVELS[0]} none, "
+            f"{NO_CHECK} nobody checked. Latency is the median of a whole check (health path, model list, an answer of "
+            "up to 16 tokens), tokens/s that of its answer, the wait for the first token included."
         ]
     return "\n\n".join(parts + [_details(one) for one in shown]) + "\n"
 
 
 def uptime_bar(history: History, now: datetime) -> str:
-    """48 signs for the last 24 hours, the oldest first."""
+    """24 signs for the last 24 hours, the oldest first."""
     return "".join(
         NO_CHECK if share is None else LEVELS[int(share * (len(LEVELS) - 1))] for share in history.shares(now, PARTS)
     )
@@ -60,38 +77,75 @@ def uptime_bar(history: History, now: datetime) -> str:
 
 def _row(one: Shown, now: datetime) -> list[str]:
     history = one.history
-    uptime, latency = history.uptime, history.latency_s
+    uptime, latency, speed = history.uptime, history.latency_s, history.tokens_per_s
     since = history.since if history.state is one.state else None
     return [
         f"**{plain(one.endpoint.name)}**",
-        one.state.value,
+        f"{SIGNS[one.state]} {one.state.value}",
         f"{since:%m-%d %H:%M}" if since else DASH,
         f"`{uptime_bar(history, now)}`",
         DASH if uptime is None else f"{100 * uptime:.1f} %",
         DASH if latency is None else f"{1000 * latency:.0f} ms",
+        DASH if speed is None else f"{speed:.1f}",
         str(one.endpoint.revision or DASH),
     ]
 
 
 def _details(one: Shown) -> str:
     endpoint = one.endpoint
-    former = [str(number) for number in one.revisions if number != endpoint.revision]
-    lines = [
-        f"## {plain(endpoint.name)}",
-        f"**{one.state.value}**: {one.state.words} {plain(one.why) if one.why else ''}".rstrip(),
+    facts = [
         f"- address: {endpoint.url}",
         f"- model: {plain(endpoint.model)} ({endpoint.variant} on {endpoint.runtime})",
-        f"- revision {endpoint.revision or DASH}, started {endpoint.started}"
-        + (f"; can be rolled back to {', '.join(former)}" if former else ""),
+        f"- revision {endpoint.revision or DASH}, started {endpoint.started}",
+        f"- last check: {_last_check(one.history)}",
     ]
     if endpoint.run_url:
-        lines.append(f"- [the run that served it]({endpoint.run_url})")
-    if one.state not in (State.STOPPED, State.FAILED):
-        lines += ["", "```sh", curl_line(endpoint, "Hello?"), "```"]
+        facts.append(f"- [the run that served it]({endpoint.run_url})")
+    parts = [
+        f"## {plain(endpoint.name)}",
+        f"**{one.state.value}**: {one.state.words} {plain(one.why) if one.why else ''}".rstrip(),
+        "\n".join(facts),
+    ]
+    if one.plot is not None:
+        parts.append(f"![States and latency of {endpoint.name}, last 24 hours]({data_uri(one.plot)})")
+    if one.state not in DOWN:
+        parts += [f"```sh\n{curl_line(endpoint, 'Hello?')}\n```", f"```python\n{python_lines(endpoint, 'Hello?')}\n```"]
+    if one.revisions:
+        parts += ["**Revisions**", _revisions(one)]
     if one.history.changes:
         rows = [
             [f"{change.at:%m-%d %H:%M:%S}", change.what, plain(change.why) if change.why else ""]
             for change in reversed(one.history.changes[-CHANGES:])
         ]
-        lines += ["", table(["when (UTC)", "what", "why"], rows)]
-    return "\n".join([lines[0], "", lines[1], "", *lines[2:]])
+        parts += ["**Latest changes**", table(["when (UTC)", "what", "why"], rows)]
+    return "\n\n".join(parts)
+
+
+def _last_check(history: History) -> str:
+    """When it was and what came of it; real traffic may have stood for its question."""
+    if not history.samples:
+        return "none yet"
+    last = history.samples[-1]
+    when = f"{datetime.fromtimestamp(last.at, UTC):%m-%d %H:%M:%S} UTC"
+    if last.answered:
+        return f"{when}, answered real traffic ({last.answered:,} since the check before), so it was not asked itself"
+    return f"{when}, {'missed' if last.latency_s is None else f'answered in {1000 * last.latency_s:.0f} ms'}"
+
+
+def _revisions(one: Shown) -> str:
+    rows = []
+    for revision in reversed(one.revisions):
+        now = revision.number == one.endpoint.revision
+        again = f"revision {revision.again} again" if revision.again else ""
+        what = ", ".join(part for part in ("serves" if now and one.state not in DOWN else "", again) if part)
+        number = f"**{revision.number}**" if now else str(revision.number)
+        when = revision.promoted.replace("T", " ").removesuffix("+00:00")
+        run = link("run", revision.run_url) if revision.run_url else DASH
+        rows.append([number, when, f"`{_tail(revision.model_uri or revision.model_dir)}`", run, what])
+    return table(["revision", "promoted (UTC)", "model", "by", ""], rows)
+
+
+def _tail(path: str) -> str:
+    """The end of a long path, which tells most; nothing in it can end the code it stands in."""
+    path = path.replace("`", "'").replace("|", "¦").replace("\n", " ")
+    return path if len(path) <= LONGEST_PATH else f"…{path[1 - LONGEST_PATH :]}"

@@ -103,7 +103,7 @@ def _stages(report: RunReport) -> str:
             stage.status,
             words.DASH if stage.status == "skipped" else words.duration(stage.seconds),
             plain(stage.why),
-            _link(stage.from_run, stage.from_run_url),
+            link(stage.from_run, stage.from_run_url),
         ]
         for stage in report.stages
     ]
@@ -112,15 +112,18 @@ def _stages(report: RunReport) -> str:
 
 def _links(report: RunReport) -> str:
     lines = [
-        f"- run: {_link(report.run_name, report.run_url)}",
+        f"- run: {link(report.run_name, report.run_url)}",
         f"- base model: {plain(report.base_model)}",
         f"- trained model: {plain(report.trained_model_uri)}",
     ]
     if report.endpoint is not None:
         endpoint = report.endpoint
-        lines.append(f"- endpoint {plain(endpoint.name)}, {plain(endpoint.state)}: {_link(endpoint.url, endpoint.url)}")
+        lines.append(f"- endpoint {plain(endpoint.name)}, {plain(endpoint.state)}: {link(endpoint.url, endpoint.url)}")
+        if endpoint.page_url:
+            lines.append(f"- {link('all endpoints', endpoint.page_url)}: state, last 24 hours, how to ask them")
     return "\n".join(lines)
 
 
-def _link(text: str | None, url: str | None) -> str:
+def link(text: str | None, url: str | None) -> str:
+    """The text as a link, if the address is one that may become a link."""
     return f"[{plain(text)}](<{url}>)" if is_web(url) and not set("<>\n") & set(str(url)) else plain(text)

@@ -13,6 +13,7 @@ from flows.serving import access, probe
 from flows.serving.endpoint import Endpoint
 
 TIMEOUT_S = 300.0
+KEY_VARIABLE = "FINETUNE_ENDPOINT_API_KEY"
 
 
 def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: int = 64) -> str:
@@ -49,6 +50,19 @@ def curl_line(endpoint: Endpoint, question: str, instruction: str = "", max_toke
     url = shlex.quote(f"{endpoint.url}/chat/completions")
     key = f' -H "Authorization: Bearer ${endpoint.key_variable}"' if endpoint.key_variable else ""
     return f"curl -s {url} -H 'Content-Type: application/json'{key} -d {shlex.quote(body)}"
+
+
+def python_lines(endpoint: Endpoint, question: str, max_tokens: int = 64) -> str:
+    """Python that asks the same, by the `openai` client; a token, if the endpoint wants one, from the environment."""
+    return f'''import os
+from openai import OpenAI
+
+client = OpenAI(base_url={endpoint.url!r}, api_key=os.environ.get("{KEY_VARIABLE}", "none"))
+messages = [{{"role": "user", "content": {question!r}}}]
+answer = client.chat.completions.create(
+    model={endpoint.model!r}, messages=messages, max_tokens={max_tokens}, temperature=0
+)
+print(answer.choices[0].message.content)'''
 
 
 def _body(endpoint: Endpoint, question: str, instruction: str, max_tokens: int) -> dict[str, Any]:

@@ -10,6 +10,18 @@ from pathlib import Path
 from flows.errors import ServingError
 
 LOG_LINES = 50
+# How far back the cause is looked for: when a worker of vLLM fails, 150 lines of other processes follow.
+SEARCHED_LINES = 1000
+# What Python prints at its end, whatever it ended of.
+NOISE = re.compile(r"^nanobind: | - leaked | - \.\.\. skipped|^See https://nanobind|resource_tracker: There appear")
+# The line in which an error is told, after the mark that vLLM's processes put before each of theirs.
+TOLD = re.compile(
+    r"^(?:\(\S+ pid=\d+\) ERROR [^\]]*\] )?"
+    r"((?:\w+\.)*\w*(?:Error|Exception): .+|  Value error, .+|(?:\S+: )?error: .+|.*No such option: [^│]+)"
+)
+# vLLM's words when one of its workers ended without any: it was killed.
+KILLED_WORKER = re.compile(r"WorkerProc initialization failed|Failed core proc\(s\): \{\}")
+NOT_THE_ROOT = re.compile(r"root cause|stack trace|validation errors? for")
 
 
 class Cause(Enum):
@@ -36,7 +48,8 @@ class Cause(Enum):
         r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc|"
         r"^kubernetes: OOMKilled|"
         r"No available memory for the cache blocks|larger than the (available|maximum) (KV )?cache|"
-        r"Free memory on device .* is less than desired|failed to allocate|ErrorOutOfDeviceMemory",
+        r"Free memory on device .* is less than desired|is less than requested memory for kv|"
+        r"failed to allocate|ErrorOutOfDeviceMemory",
     )
     IMAGE = (
         "image cannot be pulled",
@@ -68,7 +81,8 @@ class Cause(Enum):
         "The server does not know an option or does not accept its value; the log names it.",
         r"unrecognized arguments|error: argument |error: invalid argument|invalid choice:|No such option|"
         r"unexpected extra argument|Invalid value for|error: unknown argument|max_model_len \(\d+\) is greater than|"
-        r"must be divisible by tensor parallel|Unknown quantization method|No such command|requires an argument",
+        r"must be divisible by tensor parallel|Unknown quantization method|No such command|requires an argument|"
+        r"Cannot find the config file for|LoRA rank \d+ is greater than|invalid tool call parser",
     )
     GATED_MODEL = (
         "gated or private model",
@@ -89,14 +103,15 @@ class Cause(Enum):
         "This server does not know the model's architecture (config.json): take a newer version of it or another "
         "variant.",
         r"does not recognize this architecture|architectures? .* (is|are) not supported|unknown model architecture|"
-        r"has no (vLLM|SGLang) implementation|Unsupported architecture",
+        r"has no (vLLM|SGLang) implementation|Unsupported architecture|Unsupported CPU attention configuration",
     )
     UNKNOWN_MODEL = (
         "unknown model",
         "The folder holds no model that this server can load: it needs config.json of a supported architecture, "
         "tokenizer files and weights.",
         r"Unrecognized (model|processing class|configuration class)|Error no file named|"
-        r"does not appear to have a file named|model type `|Incorrect path_or_model_id",
+        r"does not appear to have a file named|model type `|Incorrect path_or_model_id|"
+        r"Cannot find any model weights|Couldn't instantiate the backend tokenizer",
     )
     MISSING_PROGRAM = (
         "missing program",
@@ -106,8 +121,10 @@ class Cause(Enum):
     )
     MISSING_PATH = (
         "missing path",
-        "Check that the model folder exists and that this user may read it.",
-        r"No such file or directory|FileNotFoundError|Repo id must be in the form|Permission denied|does not exist",
+        "Check that the model folder exists and that this user may read it. A model named as on a hub is looked for "
+        "there only with HF_HUB_OFFLINE=0 in serve.environment.",
+        r"outgoing traffic has been disabled|No adapter found for|No such file or directory|FileNotFoundError|"
+        r"Repo id must be in the form|Permission denied|does not exist",
     )
     OTHER = ("unknown", "The log says more.", r"")
 
@@ -130,10 +147,29 @@ class StartError(ServingError):
         super().__init__(f"{message}\nLast {len(log_lines)} lines of the log:{log}" if log else message)
 
 
+def worth_showing(log_lines: list[str]) -> list[str]:
+    """The last `LOG_LINES` of the lines, but for what says nothing."""
+    return [line for line in log_lines if not NOISE.search(line)][-LOG_LINES:]
+
+
+def told(log_lines: list[str]) -> str:
+    """The error in the server's own words, in one line: the last that points at no other; empty if there is none."""
+    found = [match[1] for line in log_lines if (match := TOLD.match(line)) and not NOT_THE_ROOT.search(line)]
+    return found[-1].partition(" [type=")[0].strip()[:300] if found else ""
+
+
 def classify(log_lines: list[str], exit_code: int | None = None) -> Cause:
     """The cause of a failed start. A process killed by SIGKILL that nobody sent is out of memory: the kernel's way."""
     if exit_code in (-9, 137):
         return Cause.OUT_OF_MEMORY
+    for lines in (worth_showing(log_lines), log_lines):
+        if (cause := _first_that_fits(lines)) is not Cause.OTHER:
+            return cause
+    killed = not told(log_lines) and any(KILLED_WORKER.search(line) for line in log_lines)
+    return Cause.OUT_OF_MEMORY if killed else Cause.OTHER
+
+
+def _first_that_fits(log_lines: list[str]) -> Cause:
     text = "\n".join(log_lines)
     return next(cause for cause in Cause if re.search(cause.pattern, text, re.IGNORECASE | re.MULTILINE))
 

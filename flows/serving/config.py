@@ -19,6 +19,7 @@ from flows.serving.variants.nim import NimOptions
 from flows.serving.variants.sglang import SglangOptions
 from flows.serving.variants.transformers_serve import TransformersOptions
 from flows.serving.variants.vllm import VllmOptions
+from flows.serving.watch_options import WatchOptions
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 MODEL_NAME = r"^(\{model_path\}|[A-Za-z0-9/][A-Za-z0-9._/:@+-]{0,255})?$"
@@ -124,6 +125,9 @@ class ServeConfig(Config):
         default=PromotionOptions(),
         title="Promotion",
         description="What a model must show through its live endpoint before the name moves to it.",
+    )
+    watch: WatchOptions = Field(
+        default=WatchOptions(), title="Watching", description="What the watcher may do by itself."
     )
     docker: DockerOptions = Field(default=DockerOptions(), title="Docker", description="Options of the runtime docker.")
     kubernetes: KubernetesOptions = Field(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.serving.state import State
 from flows.serving.variants.launch import Identity
+from flows.serving.watch_options import WatchOptions
 
 
 class ProcessRecord(BaseModel):
@@ -31,7 +32,10 @@ class ProcessRecord(BaseModel):
 
 
 class ContainerRecord(BaseModel):
-    """A container of this machine: its engine's socket, and its id there. `log` is the file its output is copied to."""
+    """A container of this machine: its engine's socket, and its id there. `log` is the file its output is copied to.
+
+    `boot_id` is the kernel's name for the boot in which it was started; empty if that is not known.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,6 +43,7 @@ class ContainerRecord(BaseModel):
     name: str
     socket: str
     log: str
+    boot_id: str = ""
 
     @property
     def words(self) -> str:
@@ -94,7 +99,7 @@ class Endpoint(BaseModel):
     `settings` is a digest of the command and the environment the server was started with; `revision` numbers the
     promotions of the name, from 1 (0: not promoted yet); `why` says more about `state`; `started` is ISO 8601, UTC;
     `run_id` and `run_url` name the run that started it. `model_dir` is the folder on this machine. How it is checked
-    (`ready_path` to `failure_threshold`) is as in `Launch`.
+    (`ready_path` to `metrics_path`) is as in `Launch`; `watch` is what the watcher may do by itself.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -117,6 +122,8 @@ class Endpoint(BaseModel):
     root: str = ""
     probe_interval_s: float = 10
     failure_threshold: int = 3
+    metrics_path: str = ""
+    watch: WatchOptions = WatchOptions()
     settings: str
     revision: int = 0
     started: str

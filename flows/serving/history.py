@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -19,14 +20,31 @@ MOST_CHANGES = 200
 
 
 class Sample(NamedTuple):
-    """One check: when (seconds since 1970, UTC) and how long the good answers took in seconds; None: it was a miss."""
+    """One check.
+
+    Attributes:
+        at: when, in seconds since 1970, UTC.
+        latency_s: seconds of the good answers; None if one was missed, or the model was not asked.
+        tokens_per_s: of the answer; None without one.
+        answered: requests of others that were answered since the check before, for which the model was not asked.
+    """
 
     at: float
     latency_s: float | None
+    tokens_per_s: float | None = None
+    answered: int = 0
+
+    @property
+    def good(self) -> bool:
+        """Whether it was not a miss."""
+        return self.latency_s is not None or self.answered > 0
 
 
 class Change(BaseModel):
-    """Something that happened to an endpoint. `what` is the new state in lower case, `promoted` or `rolled-back`."""
+    """Something that happened to an endpoint. `what` is the new state in lower case, `promoted` or `rolled-back`.
+
+    `gave_up`: it is not started again; `roll_back`: the revision before is to take over.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -37,6 +55,8 @@ class Change(BaseModel):
     after: State
     why: str = ""
     revision: int = 0
+    gave_up: bool = False
+    roll_back: bool = False
 
 
 class History(BaseModel):
@@ -46,6 +66,8 @@ class History(BaseModel):
         launch: the server process that all counts below are about; another one starts them anew.
         state, since, why: what it was found to be, since when, and the reason.
         misses, passes: bad and good checks in a row.
+        busy_at: when a check found it at work on others' requests.
+        answered: how many requests the server had answered well at the end of the last check, if it counts them.
         start_until: until when a server that the watcher started may take to answer.
         restarts, restart_at: how often it was started again without 10 good minutes since, and when it is next.
         holds, held_until: how often it was held UNHEALTHY for flapping, and until when.
@@ -61,6 +83,8 @@ class History(BaseModel):
     why: str = ""
     misses: int = 0
     passes: int = 0
+    busy_at: datetime | None = None
+    answered: float | None = None
     start_until: datetime | None = None
     restarts: int = 0
     restart_at: datetime | None = None
@@ -69,12 +93,48 @@ class History(BaseModel):
     samples: list[Sample] = []
     changes: list[Change] = []
 
-    def sample(self, now: datetime, latency_s: float | None) -> None:
-        """Add a check, and forget those of more than 24 hours ago (or from a clock that was put back)."""
-        at = now.timestamp()
-        kept = [old for old in self.samples if at - KEPT.total_seconds() < old.at <= at]
-        self.samples = [*kept, Sample(round(at, 1), latency_s if latency_s is None else round(latency_s, 4))]
-        self.samples = self.samples[-MOST_SAMPLES:]
+    def begin(self, launch: str) -> None:
+        """Take up another server process: what was counted of the one before is void."""
+        self.launch, self.misses, self.passes, self.answered = launch, 0, 0, None
+
+    def add(self, sample: Sample) -> None:
+        """Add a check, and forget those of more than 24 hours before (or from a clock that was put back)."""
+        kept = [old for old in self.samples if sample.at - KEPT.total_seconds() < old.at <= sample.at]
+        self.samples = [*kept, sample][-MOST_SAMPLES:]
+
+    def move(
+        self,
+        name: str,
+        state: State,
+        why: str,
+        now: datetime,
+        *,
+        again: bool = False,
+        gave_up: bool = False,
+        roll_back: bool = False,
+    ) -> list[Change]:
+        """Set state and reason.
+
+        Returns:
+            A change if the state is another one, or if it is to be told once more (`again`); else nothing.
+        """
+        before, self.why = self.state, why
+        if state is before and not again:
+            return []
+        if state is not before:
+            self.state, self.since = state, now
+        change = Change(
+            name=name,
+            at=now,
+            what=state.value.lower(),
+            before=before,
+            after=state,
+            why=why,
+            revision=self.revision,
+            gave_up=gave_up,
+            roll_back=roll_back,
+        )
+        return [self.change(change)]
 
     def change(self, change: Change) -> Change:
         """Add a change; the same one back, for chaining."""
@@ -89,8 +149,12 @@ class History(BaseModel):
     @property
     def latency_s(self) -> float | None:
         """Median seconds of a good check of the last 24 hours: health path, model list and 16 tokens."""
-        known = [sample.latency_s for sample in self.samples if sample.latency_s is not None]
-        return statistics.median(known) if known else None
+        return _median(sample.latency_s for sample in self.samples)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Median tokens a second of a check's answer in the last 24 hours, the wait for the first one included."""
+        return _median(sample.tokens_per_s for sample in self.samples)
 
     def shares(self, now: datetime, parts: int) -> list[float | None]:
         """Share of good checks, 0..1, in equal parts of the last 24 hours, oldest first; None where there was none."""
@@ -118,7 +182,12 @@ def save(folder: Path, name: str, history: History) -> None:
 
 
 def _share(samples: list[Sample]) -> float | None:
-    return sum(sample.latency_s is not None for sample in samples) / len(samples) if samples else None
+    return sum(sample.good for sample in samples) / len(samples) if samples else None
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def _path(folder: Path, name: str) -> Path:

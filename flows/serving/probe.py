@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -34,6 +35,18 @@ class CertainError(ProbeError):
     """One such answer is enough: another model is served, or the server says itself that it cannot serve (503)."""
 
 
+class Answer(NamedTuple):
+    """A generation that came: its tokens, and the seconds from the request to its end."""
+
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens a second, the wait for the first one included."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+
 class GenerationError(ProbeError):
     """The model was asked and gave no usable answer."""
 
@@ -42,6 +55,10 @@ class SlowError(ProbeError):
     """The model gave no answer in time: busy or stuck, from outside the two look the same."""
 
     state = State.DEGRADED
+
+
+class BusyError(SlowError):
+    """The model gave no answer in time, and its engine shows that it is at work on others'."""
 
 
 def process_alive(endpoint: Endpoint) -> None:
@@ -108,10 +125,13 @@ def identity(endpoint: Endpoint) -> str:
     return endpoint.model
 
 
-def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> None:
+def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> Answer:
     """Whether the model answers. 16 tokens: a model that thinks first says nothing within fewer.
 
     A chat question, or plain text to go on with where the server or the model knows no chat.
+
+    Returns:
+        How many tokens came, at least 1, and how long the request that was answered took.
 
     Raises:
         SlowError: no answer within `timeout_s` seconds.
@@ -120,10 +140,13 @@ def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> N
     body = {"model": endpoint.model, "max_tokens": 16, "temperature": 0}
     chat = {"messages": [{"role": "user", "content": "Say one word."}]}
     url = f"{endpoint.url}/chat/completions"
+    began = time.monotonic()
     response = _request(endpoint, "POST", url, timeout_s, body | chat, SlowError)
     if response.status_code == 404 or (response.status_code == 400 and "chat template" in response.text):
         url = f"{endpoint.url}/completions"
+        began = time.monotonic()
         response = _request(endpoint, "POST", url, timeout_s, body | {"prompt": "Say one word."}, SlowError)
+    seconds = time.monotonic() - began
     if response.status_code != 200:
         raise GenerationError(f"POST {url} answered {response.status_code}: {response.text[:300]}")
     try:
@@ -135,6 +158,7 @@ def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> N
         raise GenerationError(f"POST {url} answered no completion: {response.text[:300]}") from error
     if tokens < 1 and not text:
         raise GenerationError(f"POST {url} answered without a single token.")
+    return Answer(max(1, int(tokens)), seconds)
 
 
 def verify(endpoint: Endpoint, generation_timeout_s: float = GENERATION_TIMEOUT_S) -> Endpoint:
@@ -142,6 +166,22 @@ def verify(endpoint: Endpoint, generation_timeout_s: float = GENERATION_TIMEOUT_
 
     Returns:
         The endpoint, HEALTHY, with its model's name if it had none; or UNVERIFIED if it has no path to ask.
+
+    Raises:
+        ProbeError: the first question that was not answered well.
+    """
+    endpoint = reachable(endpoint)
+    if not endpoint.ready_path:
+        return endpoint
+    generation(endpoint, generation_timeout_s)
+    return endpoint.model_copy(update={"state": State.HEALTHY, "why": ""})
+
+
+def reachable(endpoint: Endpoint) -> Endpoint:
+    """Ask everything that costs the model nothing: does it live, is it ready, is it the right model?
+
+    Returns:
+        The endpoint with its model's name if it had none; UNVERIFIED if it has no path to ask.
 
     Raises:
         ProbeError: the first question that was not answered well.
@@ -155,9 +195,20 @@ def verify(endpoint: Endpoint, generation_timeout_s: float = GENERATION_TIMEOUT_
         why = "It has no health path: its process lives and its port is open, and that is all that is known."
         return endpoint.model_copy(update={"state": State.UNVERIFIED, "why": why})
     ready(endpoint)
-    endpoint = endpoint.model_copy(update={"model": identity(endpoint)})
-    generation(endpoint, generation_timeout_s)
-    return endpoint.model_copy(update={"state": State.HEALTHY, "why": ""})
+    return endpoint.model_copy(update={"model": identity(endpoint)})
+
+
+def page(endpoint: Endpoint, path: str, timeout_s: float) -> str:
+    """What the server answers at a path of its own, as `/metrics`.
+
+    Raises:
+        ProbeError: nothing, or an error.
+    """
+    url = f"{endpoint.url.removesuffix('/v1')}{path}"
+    response = _request(endpoint, "GET", url, timeout_s)
+    if response.status_code != 200:
+        raise ProbeError(f"GET {url} answered {response.status_code}.")
+    return response.text
 
 
 def check(endpoint: Endpoint) -> Endpoint:

@@ -108,8 +108,8 @@ class Promotion:
         config, current = self.config, self.current
         if current and self._serves_already(current):
             progress(1, 1, f"{current.name} serves this model already")
-            self.serving = current
-            return current
+            self.serving = self._watched(current)
+            return self.serving
         if current and not RUNTIMES[current.runtime].alive(current.process):
             end(current)  # its workers may have outlived it
             self.current = None
@@ -142,6 +142,15 @@ class Promotion:
     def _serves_already(self, current: Endpoint) -> bool:
         same = current.settings == start.settings_digest(self.config, self.model_dir)
         return same and probe.check(current).state in (State.HEALTHY, State.UNVERIFIED)
+
+    def _watched(self, current: Endpoint) -> Endpoint:
+        """What serves already, from now on watched as the settings say."""
+        if current.watch == self.config.watch:
+            return current
+        revisions.amend(self.endpoints_dir, current.name, current.revision, self.config)
+        new = current.model_copy(update={"watch": self.config.watch})
+        records.save(self.endpoints_dir, new)
+        return new
 
     def _abandon(self) -> None:
         left, self.candidate = self.candidate, None

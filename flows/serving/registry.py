@@ -60,6 +60,9 @@ class Runtime(Protocol[Record]):
     def exit_code(self, record: Record) -> int | None:
         """How it ended, if that is known."""
 
+    def rebooted(self, record: Record) -> bool:
+        """Whether the machine it ran on was started again since; False if that is not known."""
+
     def logs(self, record: Record, count: int) -> list[str]:
         """The last lines of its output."""
 

@@ -81,11 +81,10 @@ def keep(folder: Path, revision: Revision, serving: int) -> int:
     return number
 
 
-def replace(folder: Path, revision: Revision) -> None:
-    """Write a kept revision anew: it is to be started otherwise from now on, as with more replicas."""
-    write_atomically(
-        _folder(folder, revision.config.name) / f"{revision.number}.json", revision.model_dump_json(indent=2)
-    )
+def amend(folder: Path, name: str, number: int, config: ServeConfig) -> None:
+    """Give a kept revision settings that change nothing of what runs, as how it is watched."""
+    with_config = load(folder, name, number).model_copy(update={"config": config})
+    write_atomically(_folder(folder, name) / f"{number}.json", with_config.model_dump_json(indent=2))
 
 
 def _folder(folder: Path, name: str) -> Path:

@@ -45,7 +45,7 @@ def scale(name: str, replicas: int, endpoints_dir: Path) -> Endpoint:
             )
         former = revisions.load(endpoints_dir, name, endpoint.revision)
         config = scaler(endpoint, former.config, replicas)
-        revisions.replace(endpoints_dir, former.model_copy(update={"config": config}))
+        revisions.amend(endpoints_dir, name, former.number, config)
         settings = start.settings_digest(config, Path(former.model_dir))
         new = endpoint.model_copy(update={"settings": settings})
         records.save(endpoints_dir, new)

@@ -11,7 +11,7 @@ from pathlib import Path
 from flows.errors import ServingError
 from flows.progress import Progress, silent
 from flows.serving import probe, records, revisions
-from flows.serving.causes import LOG_LINES, StartError, classify
+from flows.serving.causes import LOG_LINES, SEARCHED_LINES, StartError, classify, told, worth_showing
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.log_progress import progress_note
@@ -27,6 +27,8 @@ POLL_S = 0.5
 # The first answer may take far longer than later ones (pages read in, kernels compiled).
 FIRST_GENERATION_TIMEOUT_S = 120.0
 GENERATION_FAILURES = 3
+# Behind any other address each answer may be of another server, so counts of two answers must not be compared.
+ONE_SERVER = ("process", "docker")
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | No
         Its record, saved, STARTING, and its startup budget in seconds; None if it was started or stopped meanwhile.
 
     Raises:
+        NotYetError: it needs something that takes long (an image that must be pulled); that has begun, try again later.
         ServingError: its revision or its model is gone, its settings cannot work any more, or the program is missing.
     """
     with records.starting(endpoints_dir, ended.name, wait_s=0) as free:
@@ -57,7 +60,7 @@ def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | No
         config, model_dir = revision.config, Path(revision.model_dir)
         check(config, model_dir)
         end(ended)  # its workers may have outlived it
-        new, launch = launch_beside(config, model_dir, endpoints_dir, silent, former_port=ended.port)
+        new, launch = launch_beside(config, model_dir, endpoints_dir, silent, former_port=ended.port, patient=False)
         try:
             keeps = ("name", "revision", "run_id", "run_url", "model_uri")
             new = new.model_copy(update={key: getattr(ended, key) for key in keeps})
@@ -142,14 +145,16 @@ def launch_beside(
     *,
     current: Endpoint | None = None,
     former_port: int = 0,
+    patient: bool = True,
 ) -> tuple[Endpoint, Launch]:
     """Start the server on a port of its own; its record, not yet saved, and what runs.
 
     Raises:
+        NotYetError: it needs something first that takes long, and is not `patient`.
         ServingError: the wanted port is taken (by others than `current`), or the program or image is missing.
     """
     launch, place = _plan(config, model_dir, current, former_port)
-    order = Order(config, place, endpoints_dir.resolve(), settings_digest(config, model_dir), progress)
+    order = Order(config, place, endpoints_dir.resolve(), settings_digest(config, model_dir), progress, patient)
     return _launch(launch, order), launch
 
 
@@ -177,6 +182,8 @@ def _launch(launch: Launch, order: Order) -> Endpoint:
         root=launch.root,
         probe_interval_s=launch.probe_interval_s,
         failure_threshold=launch.failure_threshold,
+        metrics_path=launch.metrics_path if config.runtime in ONE_SERVER else "",
+        watch=config.watch,
         settings=order.revision,
         started=now.isoformat(timespec="seconds"),
     )
@@ -215,17 +222,18 @@ def _ended(endpoint: Endpoint, spent: float) -> StartError:
 
 
 def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> StartError:
-    lines = _log_lines(endpoint)
+    lines = RUNTIMES[endpoint.runtime].logs(endpoint.process, SEARCHED_LINES)
     cause = classify(lines, exit_code)
     what = what.rstrip(".")
     if endpoint.runtime == "external":  # nobody here knows more of it than its answers
         return StartError(f"The {endpoint.process.words} {what}.", cause, lines)
     where = endpoint.process.words if endpoint.runtime == "kubernetes" else f"port {endpoint.port}"
+    said = f"It said: {error}\n" if (error := told(lines)) else ""
     return StartError(
         f"The {endpoint.variant} server of {endpoint.model_dir} on {where} {what}.\n"
-        f"Cause: {cause.words}. {cause.remedy}\nLog: {endpoint.log}",
+        f"Cause: {cause.words}. {cause.remedy}\n{said}Log: {endpoint.log}",
         cause,
-        lines,
+        worth_showing(lines),
     )
 
 

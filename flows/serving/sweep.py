@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
+from flows.errors import ServingError
 from flows.serving import records
-from flows.serving.registry import RUNTIMES
+from flows.serving.registry import RUNTIMES, Runtime
+
+logger = logging.getLogger(__name__)
 
 
 def end_orphans(endpoints_dir: Path) -> list[str]:
     """End processes and containers of this folder's endpoints that no record names; what was ended, in words.
 
-    A name that is being started is left alone: its record is about to be written.
+    A name that is being started is left alone, since its record is about to be written, and so is one whose record is
+    damaged. What cannot be ended is logged, and tried again at the next call. Costs one look at /proc, and one request
+    to every engine that ever held a container of this folder.
+    """
+    # Every start has a log of its own, so that tells whose record it is.
+    known = {e.log for name in records.names(endpoints_dir) if (e := records.readable(endpoints_dir, name))}
+    ended = []
+    for kind, runtime in RUNTIMES.items():
+        try:
+            owned = runtime.list_owned(endpoints_dir)
+        except (ServingError, OSError) as error:
+            logger.error("What runs on %s is not known: %s", kind, error)
+            continue
+        for name, server in owned:
+            if server.log not in known and _end(endpoints_dir, runtime, name, server):
+                ended.append(f"{server.words} of {name}")
+    return ended
+
+
+def _end(folder: Path, runtime: Runtime[Any], name: str, server: Any) -> bool:
+    """Whether it was an orphan and has been ended."""
+    try:
+        with records.starting(folder, name, wait_s=0) as free:
+            if not free or server.log in _logs(folder, name):
+                return False
+            runtime.stop(server, 0)
+            return True
+    except (ServingError, OSError) as error:
+        logger.error("%s of %s: %s", server.words.capitalize(), name, error)
+        return False
+
+
+def _logs(folder: Path, name: str) -> set[str]:
+    """Logs of the servers that are recorded under the name, beside it (`.next`, `.previous`) included.
 
     Raises:
-        ServingError: one could not be ended.
+        ServingError: one of the records is damaged, so nobody knows which server it means.
     """
-    ended = []
-    for runtime in RUNTIMES.values():
-        for name, server in runtime.list_owned(endpoints_dir):
-            with records.starting(endpoints_dir, name, wait_s=0) as free:
-                # Every start has a log of its own, so that tells whose record it is.
-                known = {
-                    endpoint.log
-                    for left in records.names(endpoints_dir)
-                    if (endpoint := records.load(endpoints_dir, left))
-                }
-                if free and server.log not in known:
-                    runtime.stop(server, 0)
-                    ended.append(f"{server.words} of {name}")
-    return ended
+    beside = [one for one in records.names(folder) if one.partition(".")[0] == name]
+    return {endpoint.log for one in beside if (endpoint := records.load(folder, one))}

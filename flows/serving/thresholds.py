@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from flows.serving.history import History
-from flows.serving.probe import CertainError, GenerationError, ProbeError, ProcessEndedError
+from flows.serving.probe import BusyError, CertainError, GenerationError, ProbeError, ProcessEndedError
 from flows.serving.state import State
 
 DEGRADED_AFTER = 2
@@ -22,6 +22,8 @@ WORDS = [state.value.lower() for state in ANSWERING]
 def decide(history: History, good: State, error: ProbeError | None, threshold: int, now: datetime) -> tuple[State, str]:
     """The state after one more check, and why. Counts in `history`; its state is left for the caller to set.
 
+    What is busy with others' requests is DEGRADED, for as long as that may last: it is no miss and no going down.
+
     Args:
         history: of the endpoint; `state` is that of the check before.
         good: what a good check makes of it, HEALTHY or UNVERIFIED.
@@ -31,6 +33,9 @@ def decide(history: History, good: State, error: ProbeError | None, threshold: i
     """
     if isinstance(error, ProcessEndedError):
         return State.FAILED, str(error)
+    if isinstance(error, BusyError):
+        history.misses, history.passes, history.busy_at = 0, 0, now
+        return State.DEGRADED, str(error)
     if history.state is State.STARTING:
         return _started(history, good, error, now)
     history.passes = 0 if error else history.passes + 1
@@ -73,9 +78,7 @@ def _steadied(history: History, state: State, why: str, now: datetime) -> tuple[
         return State.UNHEALTHY, _held(history)
     if state is history.state:
         return state, why
-    since = now - FLAPPING
-    if history.held_until is not None:
-        since = max(since, history.held_until)
+    since = max([now - FLAPPING, *(at for at in (history.held_until, history.busy_at) if at)])
     moves = [c for c in history.changes if c.at > since and c.before in ANSWERING and c.what in WORDS]
     if len(moves) + 1 <= MOST_MOVES:
         return state, why

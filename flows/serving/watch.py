@@ -2,34 +2,33 @@
 
 All that a pass knows of former ones lies in the endpoints' records and histories, so a watcher that was killed, or a
 machine that was started again, costs nothing but the passes missed.
+
+Endpoints are looked at all at once, a thread each, and none waits for another: what there is to do about one (end it,
+start it again) is done in its own thread. Only ending takes a while, ten seconds at most. What could take minutes is
+left to processes of its own and looked at again by the next pass: a server that loads its model, an image that must
+be pulled first.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from flows.errors import FinetuneError, ServingError
+from flows.errors import ServingError
 from flows.serving import history as histories
-from flows.serving import probe, records, revisions
-from flows.serving.causes import Cause, classify, last_lines
-from flows.serving.endpoint import Endpoint, ProcessRecord
+from flows.serving import records, restarts, revisions
+from flows.serving.checks import check
+from flows.serving.endpoint import Endpoint
 from flows.serving.history import Change, History
-from flows.serving.runtimes import process
-from flows.serving.start import restart
 from flows.serving.state import State
-from flows.serving.stop import end, end_leftovers, stop_endpoint
-from flows.serving.thresholds import decide, pending
+from flows.serving.stop import end_leftovers, stop_endpoint
+from flows.serving.sweep import end_orphans
+from flows.serving.thresholds import decide
 
 THREADS = 200
-FIRST_BACKOFF = timedelta(seconds=10)
-LONGEST_BACKOFF = timedelta(seconds=300)
-MOST_RESTARTS = 5
-STEADY = timedelta(minutes=10)
 UNKNOWN_BUDGET = timedelta(minutes=30)  # of a start whose watcher was killed before it could write its budget down
 
 logger = logging.getLogger(__name__)
@@ -48,17 +47,18 @@ def watch(endpoints_dir: Path, now: datetime) -> list[Change]:
     Returns:
         What changed since the last pass, by name.
     """
+    if not endpoints_dir.is_dir():
+        return []
     _sweep(endpoints_dir)
     names = [name for name in records.names(endpoints_dir) if "." not in name]
-    if not names:
-        return []
-    with ThreadPoolExecutor(max_workers=min(THREADS, len(names))) as pool:
+    with ThreadPoolExecutor(max_workers=min(THREADS, len(names)) + 1) as pool:
+        pool.submit(_end_orphans, endpoints_dir)
         return [change for found in pool.map(partial(_watch_one, endpoints_dir, now), names) for change in found]
 
 
-def backoff(restarts: int) -> timedelta:
-    """How long after its end a server is started for the `restarts`-th time, from 1."""
-    return min(FIRST_BACKOFF * 2 ** (restarts - 1), LONGEST_BACKOFF)
+def _end_orphans(folder: Path) -> None:
+    for words in end_orphans(folder):
+        logger.warning("Ended %s: no record named it.", words)
 
 
 def _sweep(folder: Path) -> None:
@@ -80,7 +80,7 @@ def _watch_one(folder: Path, now: datetime, name: str) -> list[Change]:
             return []
         changes = _look(folder, found, history, now)
     except ServingError as error:
-        changes = _move(history, name, State.FAILED, str(error), now)
+        changes = history.move(name, State.FAILED, str(error), now)
     try:
         histories.save(folder, name, history)
     except OSError as error:
@@ -94,25 +94,21 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
         endpoint = _finish_stop(folder, endpoint)
     if endpoint.state in (State.STOPPED, State.DRAINING):
         history.restart_at = None
-        return changes + _move(history, endpoint.name, endpoint.state, endpoint.why, now)
-    began = time.monotonic()
-    error: probe.ProbeError | None = None
-    answered = endpoint
-    try:
-        answered = probe.verify(endpoint)
-    except probe.ProbeError as problem:
-        error = problem
-    latency_s = time.monotonic() - began
+        return changes + history.move(endpoint.name, endpoint.state, endpoint.why, now)
+    found = check(endpoint, history, now)
     if records.load(folder, endpoint.name) != endpoint:  # replaced or stopped meanwhile: for the next pass
         return changes
-    history.sample(now, None if error else latency_s)
-    state, why = decide(history, answered.state, error, endpoint.failure_threshold, now)
+    history.add(found.sample)
+    history.answered = found.answered
+    state, why = decide(history, found.endpoint.state, found.error, endpoint.failure_threshold, now)
+    if hung := restarts.hung(endpoint, history, state, now):
+        state, why = State.FAILED, f"{hung} {why}"
     if state is State.FAILED:
-        return changes + _failed(folder, endpoint, history, why, now)
+        return changes + restarts.failed(folder, endpoint, history, why, now)
     if endpoint.state is State.STARTING and state in (State.HEALTHY, State.UNVERIFIED):
-        _record_started(folder, endpoint, answered)
-    changes += _move(history, endpoint.name, state, why or answered.why, now)
-    steady = state in (State.HEALTHY, State.UNVERIFIED) and history.since and now - history.since >= STEADY
+        _record_started(folder, endpoint, found.endpoint)
+    changes += history.move(endpoint.name, state, why or found.endpoint.why, now)
+    steady = state in (State.HEALTHY, State.UNVERIFIED) and history.since and now - history.since >= restarts.STEADY
     if steady:
         history.restarts = history.holds = 0
     return changes
@@ -121,8 +117,8 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
 def _notice(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> list[Change]:
     """A server that was started since the last pass, by whomever, and a name that moved to another revision."""
     before = history.state
-    if history.launch != _launch(endpoint):
-        history.launch, history.misses, history.passes = _launch(endpoint), 0, 0
+    if history.launch != restarts.launch(endpoint):
+        history.begin(restarts.launch(endpoint))
         history.restarts, history.restart_at, history.holds, history.held_until = 0, None, 0, None
         history.state = State.STARTING if endpoint.state is State.STARTING else None
         history.start_until = now + UNKNOWN_BUDGET
@@ -144,71 +140,6 @@ def _notice(folder: Path, endpoint: Endpoint, history: History, now: datetime) -
         revision=endpoint.revision,
     )
     return [history.change(change)]
-
-
-def _launch(endpoint: Endpoint) -> str:
-    """What tells one start of a server from the next."""
-    return f"{endpoint.started} {endpoint.log}"
-
-
-def _move(history: History, name: str, state: State, why: str, now: datetime, again: bool = False) -> list[Change]:
-    """Set state and reason; a change if the state is another one, or if it is to be told once more (`again`)."""
-    before, history.why = history.state, why
-    if state is before and not again:
-        return []
-    if state is not before:
-        history.state, history.since = state, now
-    what = state.value.lower()
-    change = Change(name=name, at=now, what=what, before=before, after=state, why=why, revision=history.revision)
-    return [history.change(change)]
-
-
-def _failed(folder: Path, endpoint: Endpoint, history: History, why: str, now: datetime) -> list[Change]:
-    """Say that it failed and why; start it again when that is due; give up loudly."""
-    changes: list[Change] = []
-    scheduled = history.restart_at is not None or history.restarts >= MOST_RESTARTS
-    if history.state is not State.FAILED or not scheduled:
-        _end_rest(endpoint)
-        if isinstance(endpoint.process, ProcessRecord) and process.rebooted(endpoint.process):
-            why += " The machine was started again since."
-        if (cause := classify(last_lines(Path(endpoint.log)))) is not Cause.OTHER:
-            why += f" Cause: {cause.words}. {cause.remedy}"
-        changes = _schedule(history, endpoint.name, why, now)
-    if history.restart_at is None or pending(history.restart_at, now, LONGEST_BACKOFF):
-        return changes
-    history.restarts += 1
-    try:
-        started = restart(endpoint, folder)
-    except FinetuneError as error:
-        return changes + _schedule(history, endpoint.name, f"It could not be started again: {error}", now)
-    if started is None:  # somebody else is at it
-        history.restarts -= 1
-        return changes
-    new, budget_s = started
-    history.launch, history.misses, history.passes = _launch(new), 0, 0
-    history.start_until, history.restart_at = now + timedelta(seconds=budget_s), None
-    words = f"Started again, {history.restarts} of {MOST_RESTARTS} times."
-    return changes + _move(history, endpoint.name, State.STARTING, words, now)
-
-
-def _schedule(history: History, name: str, why: str, now: datetime) -> list[Change]:
-    """FAILED, with the time of the next restart or the last word."""
-    if history.restarts >= MOST_RESTARTS:
-        history.restart_at = None
-        why = f"Gave up after {MOST_RESTARTS} restarts; serve it again or roll it back when its cause is mended. {why}"
-        return _move(history, name, State.FAILED, why, now, again=True)
-    delay = backoff(history.restarts + 1)
-    history.restart_at = now + delay
-    why = f"{why} It is started again in {delay.total_seconds():.0f} s."
-    return _move(history, name, State.FAILED, why, now)
-
-
-def _end_rest(endpoint: Endpoint) -> None:
-    """End workers that outlived their server, or a server that took too long: they hold memory and the port."""
-    try:
-        end(endpoint)
-    except ServingError as error:
-        logger.error("%s: %s", endpoint.name, error)
 
 
 def _finish_stop(folder: Path, endpoint: Endpoint) -> Endpoint:

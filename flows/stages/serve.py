@@ -11,7 +11,7 @@ from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.records import load
-from flows.stages.endpoints import remember
+from flows.stages.endpoints import refresh_page, remember
 from flows.stages.external import with_block
 from flows.stages.promote import promote
 from flows.stages.run_context import RunContext
@@ -44,6 +44,7 @@ def serve_model(run: RunContext, config: ServeConfig, model: Path, evaluation: P
     remember(endpoint)
     served.endpoint = endpoint
     served.status = "cached" if before is not None and before.process == endpoint.process else "ran"
+    refresh_page(run.store)
     run.logger.info("%s is %s at %s", endpoint.name, endpoint.state.value, endpoint.url)
     run.logger.info("Ask it: %s", curl_line(endpoint, "What is a bill of lading?"))
     return endpoint

@@ -11,10 +11,18 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.store.files import read_json, write_json
-from tests.benchmarks import demo_again, finetune_stage, supervised_tokens, watch_endpoints
+from tests.benchmarks import (
+    demo_again,
+    failed_start,
+    finetune_stage,
+    healthy_latency,
+    supervised_tokens,
+    watch_endpoints,
+)
 from tests.benchmarks.rows import Row
 
-BENCHMARKS = {module.NAME: module for module in (finetune_stage, supervised_tokens, demo_again, watch_endpoints)}
+MODULES = finetune_stage, supervised_tokens, demo_again, watch_endpoints, healthy_latency, failed_start
+BENCHMARKS = {module.NAME: module for module in MODULES}
 RESULTS = Path("build/benchmarks.json")
 
 

@@ -42,7 +42,7 @@ class Prefect:
                 break
             time.sleep(1)
         assert answer.is_success, answer.text
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def state(self, run_id):
         return self.ask("GET", f"/flow_runs/{run_id}")["state"]

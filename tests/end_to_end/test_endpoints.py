@@ -31,8 +31,9 @@ def page(prefect):
 
 def test_life_of_an_endpoint_served_watched_rolled_back_restarted_and_stopped(prefect, model, tmp_path):
     folder = prefect.local.store / "endpoints"
-    _, state = prefect.run("serve-variant/local", model={"folder": model}, serve={"name": "by-hand"})
+    run_id, state = prefect.run("serve-variant/local", model={"folder": model}, serve={"name": "by-hand"})
     assert state["type"] == "COMPLETED", state["message"]
+    assert "| **by-hand** | 🟢 HEALTHY |" in prefect.artifacts(run_id)["endpoints"]["data"], "the run shows the page"
     first = records.load(folder, "by-hand")
     assert state["message"].startswith(f"by-hand is HEALTHY at {first.url} (revision 1, came up in ")
     assert prefect.ask("GET", "/variables/name/endpoint_by_hand")["value"]["url"] == first.url
@@ -46,7 +47,7 @@ def test_life_of_an_endpoint_served_watched_rolled_back_restarted_and_stopped(pr
     assert state["message"].endswith(" 2 changes."), state["message"]
     wait_for(lambda: prefect.events("by-hand") == ["endpoint.promoted", "endpoint.healthy"], 20)
     text, versions = page(prefect)
-    assert "| **by-hand** | HEALTHY |" in text
+    assert "| **by-hand** | 🟢 HEALTHY |" in text
     assert f"curl -s {first.url}/chat/completions" in text
     _, state = prefect.run("watch-endpoints/every-minute")
     assert state["message"].endswith(" 0 changes."), state["message"]
@@ -64,7 +65,7 @@ def test_life_of_an_endpoint_served_watched_rolled_back_restarted_and_stopped(pr
     os.kill(third.process.pid, signal.SIGKILL)
     wait_for(lambda: not process.alive(third.process), 10)
     prefect.run("watch-endpoints/every-minute")
-    assert page(prefect)[0].count("| **by-hand** | FAILED |") == 1
+    assert page(prefect)[0].count("| **by-hand** | 🔴 FAILED |") == 1
     time.sleep(10)
     prefect.run("watch-endpoints/every-minute")
     fourth = records.load(folder, "by-hand")
@@ -79,7 +80,7 @@ def test_life_of_an_endpoint_served_watched_rolled_back_restarted_and_stopped(pr
     assert state["message"].startswith("by-hand: It was stopped on request. Ended process"), state["message"]
     assert not process.port_served(fourth.port)
     prefect.run("watch-endpoints/every-minute")
-    assert "| **by-hand** | STOPPED |" in page(prefect)[0]
+    assert "| **by-hand** | ⚫ STOPPED |" in page(prefect)[0]
 
 
 def test_what_fails_says_so_in_words(prefect, model, tmp_path):
@@ -96,7 +97,7 @@ def test_what_fails_says_so_in_words(prefect, model, tmp_path):
 
     for deployment, parameters, words in (
         ("serve-variant/local", {"model": {}}, "give exactly one of folder, run and artifact; none is given"),
-        ("serve-variant/local", {"model": {"run": "nobody"}}, "has no report of a run nobody"),
+        ("serve-variant/local", {"model": {"run": "nobody"}}, "of a run nobody"),
         (
             "serve-variant/local",
             {"model": {"artifact": "0" * 12}},

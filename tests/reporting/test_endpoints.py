@@ -1,7 +1,9 @@
 from datetime import UTC, datetime, timedelta
 
 from flows.reporting.endpoints import Shown, count_line, endpoints_markdown, uptime_bar
+from flows.serving.config import ServeConfig
 from flows.serving.history import Change, History, Sample
+from flows.serving.revisions import Revision
 from flows.serving.state import State
 from tests.serving.test_probe import endpoint_at
 
@@ -10,51 +12,79 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 def a_day(now, good):
     """A check a minute for 24 hours, good where `good(minutes ago)` is."""
-    return [
-        Sample((now - timedelta(minutes=ago)).timestamp(), 0.2 if good(ago) else None) for ago in range(1439, -1, -1)
-    ]
+    times = [((now - timedelta(minutes=ago)).timestamp(), good(ago)) for ago in range(1439, -1, -1)]
+    return [Sample(at, 0.2, 40.0) if answered else Sample(at, None) for at, answered in times]
 
 
-def shown(name="demo", state=State.HEALTHY, why="", history=None, revisions=()):
+def shown(name="demo", state=State.HEALTHY, why="", history=None, revisions=(), plot=None):
     endpoint = endpoint_at("http://127.0.0.1:9/v1").model_copy(update={"name": name, "revision": 3})
-    return Shown(endpoint, state, why, history or History(), list(revisions))
+    return Shown(endpoint, state, why, history or History(), list(revisions), plot)
 
 
-def test_the_bar_is_a_day_in_half_hours():
-    assert uptime_bar(History(), NOON) == "·" * 48
-    assert uptime_bar(History(samples=a_day(NOON, lambda ago: True)), NOON) == "█" * 48
+def revision(number, again=0, run_url=""):
+    model = f"/store/artifacts/model/{'0123456789abcdef' * 4}"
+    return Revision(
+        number=number, promoted="2026-01-01T10:00:00+00:00", model_dir=model, config=ServeConfig(), again=again,
+        run_url=run_url,
+    )  # fmt: skip
+
+
+def test_the_bar_is_a_day_in_hours():
+    assert uptime_bar(History(), NOON) == "·" * 24
+    assert uptime_bar(History(samples=a_day(NOON, lambda ago: True)), NOON) == "█" * 24
     last_hour = History(samples=a_day(NOON, lambda ago: ago >= 60))
-    assert uptime_bar(last_hour, NOON) == "█" * 46 + "▁" * 2
+    assert uptime_bar(last_hour, NOON) == "█" * 23 + "▁"
     half = History(samples=a_day(NOON, lambda ago: ago % 2 == 0))
     assert set(uptime_bar(half, NOON)) == {"▄"}
     later = NOON + timedelta(hours=12)
-    assert uptime_bar(last_hour, later) == "█" * 22 + "▁" * 2 + "·" * 24
+    assert uptime_bar(last_hour, later) == "█" * 11 + "▁" + "·" * 12
 
 
 def test_a_single_miss_is_seen():
     history = History(samples=a_day(NOON, lambda ago: ago != 5))
-    assert uptime_bar(history, NOON) == "█" * 47 + "▇"
+    assert uptime_bar(history, NOON) == "█" * 23 + "▇"
     assert round(history.uptime, 5) == round(1439 / 1440, 5)
 
 
 def test_a_day_is_all_that_is_kept():
     history = History(samples=a_day(NOON, lambda ago: True))
-    history.sample(NOON + timedelta(hours=1), 0.5)
+    history.add(Sample((NOON + timedelta(hours=1)).timestamp(), 0.5))
     assert len(history.samples) == 1440 - 60 + 1
     for _ in range(300):
         history.change(Change(name="a", at=NOON, what="failed", before=None, after=State.FAILED))
     assert len(history.changes) == 200
 
 
-def test_the_page_has_all_that_a_person_needs():
+def test_the_page_has_all_that_a_person_needs(tmp_path):
     history = History(state=State.HEALTHY, since=NOON, samples=a_day(NOON, lambda ago: ago < 720))
     history.change(Change(name="demo", at=NOON, what="failed", before=None, after=State.FAILED, why="<b> | gone"))
-    page = endpoints_markdown([shown(history=history, revisions=[1, 2, 3])], NOON)
+    plot = tmp_path / "history.png"
+    plot.write_bytes(b"png")
+    kept = [revision(1), revision(2, run_url="http://ui/runs/flow-run/7"), revision(3, again=1)]
+    page = endpoints_markdown([shown(history=history, revisions=kept, plot=plot)], NOON)
     assert "1 endpoint: 1 HEALTHY, 2026-01-02 12:00:00 UTC." in page
-    assert f"| **demo** | HEALTHY | 01-02 12:00 | `{'▁' * 24}{'█' * 24}` | 50.0 % | 200 ms | 3 |" in page
-    assert "can be rolled back to 1, 2" in page
+    bar = "▁" * 12 + "█" * 12
+    assert f"| **demo** | 🟢 HEALTHY | 01-02 12:00 | `{bar}` | 50.0 % | 200 ms | 40.0 | 3 |" in page
+    assert "- last check: 01-02 12:00:00 UTC, answered in 200 ms" in page
+    assert "![States and latency of demo, last 24 hours](data:image/png;base64,cG5n)" in page
     assert "curl -s http://127.0.0.1:9/v1/chat/completions" in page
+    assert "client = OpenAI(base_url='http://127.0.0.1:9/v1', api_key=os.environ.get(" in page
+    tail = f"`…{revision(1).model_dir[-47:]}`"
+    rows = [
+        f"| **3** | 2026-01-01 10:00:00 | {tail} | – | serves, revision 1 again |",
+        f"| 2 | 2026-01-01 10:00:00 | {tail} | [run](<http://ui/runs/flow-run/7>) |  |",
+        f"| 1 | 2026-01-01 10:00:00 | {tail} | – |  |",
+    ]
+    assert "\n".join(rows) in page
     assert "| 01-02 12:00:00 | failed | &lt;b&gt; \\| gone |" in page
+
+
+def test_what_answered_others_says_so():
+    history = History(samples=[Sample(NOON.timestamp(), None, answered=1234)])
+    page = endpoints_markdown([shown(history=history)], NOON)
+    assert "- last check: 01-02 12:00:00 UTC, answered real traffic (1,234 since the check before)" in page
+    assert "| 100.0 % | – | – |" in page
+    assert "UTC, missed" in endpoints_markdown([shown(history=History(samples=[Sample(NOON.timestamp(), None)]))], NOON)
 
 
 def test_what_is_down_has_no_line_to_ask_it():

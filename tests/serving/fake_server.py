@@ -3,8 +3,10 @@
     python fake_server.py PORT FLAGS.json
 
 Every path below `/NAME/` is answered as for a server of its own, so that one process can stand for hundreds. Flags, of
-`NAME` or of all (""): health (a status), models (a name), chat (a status), delay_s (before a completion). "die" ends it
-at once with an `out of memory` in its log.
+`NAME` or of all (""): health (a status), models (a name), chat (a status), delay_s (before a completion), steps
+(how many its engine makes between two looks at its metrics). "die" ends it at once with an `out of memory` in its log.
+
+It counts as vLLM does (`/metrics`), and how many questions were the watcher's (`/seen`).
 """
 
 import json
@@ -14,6 +16,17 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+PROBE = b"Say one word."
+METRICS = """# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{{model_name="fake"}} {running}
+# TYPE vllm:iteration_tokens_total histogram
+vllm:iteration_tokens_total_bucket{{le="+Inf",model_name="fake"}} {steps}
+vllm:iteration_tokens_total_count{{model_name="fake"}} {steps}
+vllm:iteration_tokens_total_sum{{model_name="fake"}} 0.0
+# TYPE vllm:request_success_total counter
+vllm:request_success_total{{finished_reason="stop",model_name="fake"}} {good}
+vllm:request_success_total{{finished_reason="abort",model_name="fake"}} 7.0
+"""
 ANSWER = {"choices": [{"message": {"content": "yes"}}], "usage": {"completion_tokens": 1}}
 
 
@@ -27,19 +40,30 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         flags = self.flags()
+        counts = self.server.counts
         if self.path.endswith("/health"):
             self.answer(flags.get("health", 200), {})
+        elif self.path.endswith("/metrics"):
+            counts["steps"] += flags.get("steps", 0)
+            self.answer(200, METRICS.format(**counts))
+        elif self.path.endswith("/seen"):
+            self.answer(200, counts)
         else:
             self.answer(200, {"data": [{"id": flags.get("models", "fake")}]})
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        flags = self.flags()
+        probe = PROBE in self.rfile.read(int(self.headers["Content-Length"]))
+        flags, counts = self.flags(), self.server.counts
+        counts["probes" if probe else "others"] += 1
+        counts["running"] += 1
         time.sleep(flags.get("delay_s", 0))
-        self.answer(flags.get("chat", 200), ANSWER)
+        counts["running"] -= 1
+        status = flags.get("chat", 200)
+        counts["good"] += status == 200
+        self.answer(status, ANSWER)
 
     def answer(self, status, body):
-        data = json.dumps(body).encode()
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Connection", "close")
@@ -70,5 +94,6 @@ if __name__ == "__main__":
         sys.exit("CUDA out of memory")
     server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
     server.file = Path(sys.argv[2])
+    server.counts = dict.fromkeys(("running", "steps", "good", "probes", "others"), 0)
     print("serving", flush=True)
     server.serve_forever()

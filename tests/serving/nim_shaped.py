@@ -27,6 +27,8 @@ def load():
     for percent in (50, 100):
         print(f"Loading safetensors checkpoint shards: {percent}% Completed", flush=True)
         time.sleep(seconds / 4)
+    os.makedirs(os.environ["NIM_CACHE_PATH"], exist_ok=True)
+    open(os.environ["NIM_CACHE_PATH"] + "/engine", "a").close()
     READY.append(config["model_type"])
 
 
@@ -39,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/models":
             self.answer(200, {"data": [{"id": MODEL, "root": os.environ["NIM_MODEL_PATH"]}]})
         elif self.path == "/v1/metadata":
-            self.answer(200, {name: value for name, value in os.environ.items() if name.startswith(("NIM_", "NGC_"))})
+            told = ("NIM_", "NGC_", "HF_HOME")
+            self.answer(200, {name: value for name, value in os.environ.items() if name.startswith(told)})
         else:
             self.answer(404, {})
 

@@ -9,7 +9,8 @@ import pytest
 
 from flows.errors import ServingError
 from flows.serving.config import ServeConfig
-from flows.serving.definition import MAX_BYTES, NAME, read_definition
+from flows.serving.definition import MAX_BYTES, NAME, HealthCheck, Metadata, Model, Service, read_definition
+from flows.serving.pre_start import ACTIONS
 from flows.serving.runtimes import process
 from flows.serving.variants import custom
 from flows.serving.variants.launch import Place
@@ -75,6 +76,19 @@ def test_the_whole_format_is_read(tmp_path):
     assert (launch.model, launch.identity) == ("", "none")
     assert launch.env["BACKEND_MODEL_NAME"] == "gemma-2-2b-it-trade"
     assert launch.env["BACKEND_MODEL_PATH"] == str(tmp_path)
+
+
+def test_every_key_of_the_format_is_known():
+    """Backend.AI 26.8, src/ai/backend/common/config.py."""
+    fields = {part.__name__: " ".join(part.model_fields) for part in (Model, Service, HealthCheck, Metadata)}
+    assert fields == {
+        "Model": "name model_path service metadata",
+        "Service": "pre_start_actions start_command shell port health_check",
+        "HealthCheck": "enable interval path max_retries max_wait_time expected_status_code initial_delay",
+        "Metadata": "author title version created last_modified description task category architecture framework "
+        "label license min_resource",
+    }
+    assert list(ACTIONS) == ["write_file", "write_tempfile", "run_command", "mkdir", "log"]
 
 
 def test_what_is_left_out_has_the_defaults_of_the_format(tmp_path):

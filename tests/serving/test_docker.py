@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,7 +26,9 @@ from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.sweep import end_orphans
 from tests.serving import image_registry, podman
-from tests.serving.test_served_variants import the_three_ways_of_asking
+from tests.serving.test_vllm import OPTIONS, random_adapter
+from tests.serving.test_vllm import PYTHON as VLLM
+from tests.serving.verifications import the_three_ways_of_asking
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.skipif(bool(podman.missing()), reason=podman.missing())]
 PYTHON = f"{sys.base_prefix}/bin/python3"
@@ -111,6 +114,66 @@ def test_transformers_serves_a_model_from_a_container_and_nothing_is_left_of_it(
     assert stop_endpoint("boxed", tmp_path / "endpoints") == stopped
 
 
+SERVE = f"{sys.executable} -m transformers.cli.transformers serve {{model_path}} --host {{host}} --port {{port}}"
+
+
+def test_a_command_line_serves_from_a_container(engine, llama, tmp_path):
+    config = command(SERVE, command={"health_path": "/health"})
+    endpoint = start_endpoint(config, llama, tmp_path, silent)
+    assert (endpoint.state, endpoint.model, endpoint.runtime) == (State.HEALTHY, str(llama), "docker")
+    the_three_ways_of_asking(endpoint)
+    stop_endpoint("own", tmp_path)
+    assert containers(engine) == []
+
+
+def test_a_definition_serves_from_a_container_after_its_actions(engine, llama, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(llama, folder)
+    (folder / "model-definition.yaml").write_text(
+        f"""
+models:
+  - name: tiny
+    model_path: /models
+    service:
+      pre_start_actions:
+        - {{action: mkdir, args: {{path: /tmp/made/inside}}}}
+        - {{action: write_file, args: {{filename: /tmp/made/inside/note, body: ["model is {{model_path}}"]}}}}
+        - {{action: run_command, args: {{command: [cat, /tmp/made/inside/note]}}}}
+      start_command: exec {SERVE}
+      port: 8000
+      health_check: {{enable: true, path: /health, initial_delay: 120}}
+"""
+    )
+    options = {"mounts": podman.PROGRAMS}
+    config = ServeConfig(name="c", variant="custom", custom={"image": podman.BASE}, runtime="docker", docker=options)
+    endpoint = start_endpoint(config, folder, tmp_path / "endpoints", silent)
+    assert (endpoint.state, endpoint.model) == (State.HEALTHY, str(folder))
+    the_three_ways_of_asking(endpoint)
+    assert f"model is {folder}" in docker.logs(endpoint.process, 50)
+    assert not Path("/tmp/made/inside").exists()
+    stop_endpoint("c", tmp_path / "endpoints")
+
+
+@pytest.mark.skipif(not VLLM.exists(), reason=f"there is no {VLLM}: `make vllm` makes it (5 minutes, 3.4 GB)")
+def test_vllm_serves_from_a_container_with_an_adapter_beside_its_base(engine, llama, tmp_path):
+    home = VLLM.parents[1]
+    options = OPTIONS | {"python": str(VLLM), "enable_lora": True, "image": podman.BASE}
+    options["adapters"] = [{"name": "style", "path": str(random_adapter(llama, tmp_path / "style"))}]
+    places = {"mounts": [*podman.PROGRAMS, f"{home}:{home}"]}
+    config = ServeConfig(name="boxed", variant="vllm", runtime="docker", docker=places, vllm=options)
+    notes = []
+    endpoint = start_endpoint(
+        config, llama, tmp_path / "endpoints", lambda done, total, note="", /, **_: notes.append(note)
+    )
+    assert (endpoint.state, endpoint.model, endpoint.root) == (State.HEALTHY, "boxed", str(llama))
+    assert any("loading weights" in note for note in notes)
+    the_three_ways_of_asking(endpoint)
+    the_three_ways_of_asking(endpoint.model_copy(update={"model": "style"}))
+    stop_endpoint("boxed", tmp_path / "endpoints")
+    assert containers(engine) == []
+    assert running(str(VLLM)) == []
+
+
 def running(word):
     """Pids of processes that have the word on their command line."""
     found = []
@@ -133,9 +196,19 @@ def test_a_nim_tells_how_far_it_is_and_gets_its_variables(engine, llama, tmp_pat
     config = config.model_copy(
         update={"nim": config.nim.model_copy(update={"max_model_len": 512, "cache_folder": str(tmp_path / "cache")})}
     )
-    endpoint = start_endpoint(config, llama, tmp_path, lambda done, total, note="", /, **_: notes.append(note))
+    loading = set()
+
+    def ask(done, total, note="", /, **_):
+        notes.append(note)
+        if "downloading" in note:
+            ((_, one),) = [(name, records.load(tmp_path, name)) for name in records.names(tmp_path)]
+            paths = ("live", "ready")
+            loading.add(tuple(httpx.get(f"{one.url}/health/{path}", trust_env=False).status_code for path in paths))
+
+    endpoint = start_endpoint(config, llama, tmp_path, ask)
     try:
         assert (endpoint.state, endpoint.model) == (State.HEALTHY, "trade")
+        assert loading == {(200, 503)}, "it is live while it loads, and not ready"
         shown = [note.removeprefix("trade.next: ") for note in notes]
         assert any(re.fullmatch(r"downloading \d+ %", note) for note in shown), shown
         assert any(re.fullmatch(r"loading weights \d+ %", note) for note in shown), shown
@@ -146,6 +219,7 @@ def test_a_nim_tells_how_far_it_is_and_gets_its_variables(engine, llama, tmp_pat
             "NIM_MODEL_PATH": str(llama),
             "NIM_MAX_MODEL_LEN": "512",
             "NIM_CACHE_PATH": "/opt/nim/.cache",
+            "HF_HOME": "/opt/nim/.cache/huggingface",
             "NIM_LOG_LEVEL": "INFO",
             "NGC_API_KEY": "nvapi-secret",
         }
@@ -156,10 +230,21 @@ def test_a_nim_tells_how_far_it_is_and_gets_its_variables(engine, llama, tmp_pat
         here = [{"HostIp": "127.0.0.1", "HostPort": inside}]
         assert bound == ({f"{inside}/tcp": here} if network == "bridge" else {})
         assert {m["Source"]: m["RW"] for m in seen["Mounts"]}[str(tmp_path / "cache")] is True
+        assert (tmp_path / "cache" / "engine").exists(), "what it keeps there is kept"
     finally:
         stop_endpoint("trade", tmp_path)
     assert containers(engine) == []
     assert not process.port_served(endpoint.port)
+
+
+def test_a_nim_without_a_key_starts_with_a_warning(engine, llama, tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("NGC_API_KEY", raising=False)
+    endpoint = start_endpoint(nim(), llama, tmp_path, silent)
+    assert "NGC_API_KEY" not in httpx.get(f"{endpoint.url}/metadata", trust_env=False).json()
+    assert (
+        "The environment variable NGC_API_KEY is not set. Public NIM images from 2.0.10 on need no key" in caplog.text
+    )
+    stop_endpoint("nim", tmp_path)
 
 
 def test_a_killed_container_is_failed_and_can_be_started_again(engine, llama, tmp_path):

@@ -18,7 +18,7 @@ from flows.errors import ServingError
 from flows.progress import silent
 from flows.serving import records
 from flows.serving.__main__ import main
-from flows.serving.ask import ask, curl_line
+from flows.serving.ask import ask, curl_line, python_lines
 from flows.serving.causes import Cause, StartError
 from flows.serving.config import ServeConfig
 from flows.serving.promotion import Maker, start_endpoint
@@ -64,6 +64,8 @@ def test_python_shell_and_command_line_get_the_same_answer(served, store, capsys
     assert json.loads(answered)["choices"][0]["message"]["content"] == reply
     assert json.loads(answered)["usage"]["completion_tokens"] == 8
     assert main(["ask", "shared", question, "--max-tokens", "8", "--store", str(store)]) == 0
+    assert capsys.readouterr().out == reply + "\n"
+    exec(python_lines(served, question, max_tokens=8), {})
     assert capsys.readouterr().out == reply + "\n"
 
 

@@ -67,6 +67,7 @@ def test_a_model_serves_from_pods_is_used_again_and_nothing_is_left_of_it(cluste
     assert kinds(cluster) == ["deployments", "poddisruptionbudgets", "pods", "pods", "services"]
     name = endpoint.process.name
     assert endpoint.url == f"{cluster.url}/api/v1/namespaces/models/services/http:{name}:8000/proxy/v1"
+    assert endpoint.metrics_path == ""  # another pod may tell them each time
     assert ask(endpoint, "Hi?") == "yes"
     assert records.list_endpoints(folder) == [endpoint]
     assert served(cluster, model, folder, kubernetes={"replicas": 2, "disruption_budget": True}) == endpoint

@@ -19,7 +19,7 @@ from flows.serving.state import State
 def endpoint_at(url: str) -> Endpoint:
     """A record whose process is this one."""
     own = ProcessRecord(
-        pid=os.getpid(), start_ticks=process._stat(os.getpid())[2], boot_id=process._boot_id(), log="/nowhere/log"
+        pid=os.getpid(), start_ticks=process._stat(os.getpid())[2], boot_id=process.boot_id(), log="/nowhere/log"
     )
     return Endpoint(
         name="fake",

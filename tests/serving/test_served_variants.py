@@ -1,10 +1,10 @@
-"""Real servers by the variants that need no further install: `command` and `custom`; and `vllm` where it is made."""
+"""Real servers by the variants that need no further install: `transformers`, `command` and `custom`."""
 
+import shutil
 import sys
 import time
 
 import pytest
-from openai import OpenAI
 
 from flows.errors import ServingError
 from flows.progress import silent
@@ -16,26 +16,14 @@ from flows.serving.promotion import start_endpoint
 from flows.serving.runtimes import process
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
-from flows.serving.variants.common import CHECKOUT
+from tests.serving.verifications import the_three_ways_of_asking
 
 pytestmark = pytest.mark.end_to_end
 SERVE = f"{sys.executable} -m transformers.cli.transformers serve {{model_path}} --host {{host}} --port {{port}}"
-VLLM = CHECKOUT / "build" / "vllm" / "bin" / "python"
 
 
-def the_three_ways_of_asking(endpoint):
-    """List of models, completion, streamed chat: with the client that users have."""
-    client = OpenAI(base_url=endpoint.url, api_key="none")
-    assert endpoint.model in [model.id for model in client.models.list().data]
-    question = [{"role": "user", "content": "What is a bill of lading?"}]
-    whole = client.chat.completions.create(model=endpoint.model, messages=question, max_tokens=8, temperature=0)
-    stream = client.chat.completions.create(
-        model=endpoint.model, messages=question, max_tokens=8, temperature=0, stream=True
-    )
-    pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
-    assert whole.usage.completion_tokens == 8
-    assert "".join(pieces) == whole.choices[0].message.content == ask(endpoint, question[0]["content"], max_tokens=8)
-    assert len(pieces) > 1
+def test_transformers_serves_as_the_article_verifies_it(served):
+    the_three_ways_of_asking(served)
 
 
 def test_a_plain_command_with_a_health_path_is_healthy_by_the_name_it_lists(llama, tmp_path):
@@ -117,6 +105,22 @@ def test_a_definition_that_keeps_its_port_cannot_be_started_beside_itself(tmp_pa
     stop_endpoint("fixed", tmp_path / "endpoints")
 
 
+def test_a_zero_byte_in_a_definition_is_told(tmp_path):
+    folder = custom(tmp_path / "m", r'["sh", "a\0b"]')
+    with pytest.raises(ServingError, match="Cannot start sh: embedded null byte in its command line"):
+        start_endpoint(ServeConfig(variant="custom"), folder, tmp_path / "endpoints", silent)
+    assert records.names(tmp_path / "endpoints") == []
+
+
+def test_a_folder_with_any_name_is_served(llama, tmp_path):
+    folder = tmp_path / "모델 (a b) 'c'"
+    shutil.copytree(llama, folder)
+    endpoint = start_endpoint(ServeConfig(name="odd"), folder, tmp_path / "endpoints", silent)
+    assert (endpoint.state, endpoint.model) == (State.HEALTHY, str(folder))
+    the_three_ways_of_asking(endpoint)
+    stop_endpoint("odd", tmp_path / "endpoints")
+
+
 @pytest.mark.parametrize(
     ("command", "actions", "cause"),
     [
@@ -142,41 +146,3 @@ def test_a_command_that_listens_nowhere_is_no_endpoint(tmp_path, llama):
     config = ServeConfig(variant="command", command=command, startup_budget_s=2)
     with pytest.raises(StartError, match=r"was not healthy within startup_budget_s=2 s .*Nobody listens"):
         start_endpoint(config, llama, tmp_path, silent)
-
-
-@pytest.mark.skipif(not VLLM.exists(), reason=f"there is no {VLLM}: `make vllm` makes it (5 minutes, 3.4 GB)")
-def test_vllm_serves_under_a_name_of_ours_and_a_wrong_option_is_told(llama, tmp_path):
-    options = {"dtype": "float32", "enforce_eager": True, "cpu_kv_cache_gib": 1, "max_model_len": 256}
-    config = ServeConfig(name="fast", variant="vllm", vllm=options)
-    notes = []
-    endpoint = start_endpoint(config, llama, tmp_path, lambda done, total, note="", /, **_: notes.append(note))
-    assert (endpoint.state, endpoint.model, endpoint.root) == (State.HEALTHY, "fast", str(llama))
-    assert any("loading weights" in note for note in notes)
-    the_three_ways_of_asking(endpoint)
-    wrong = config.model_copy(update={"vllm": config.vllm.model_copy(update={"extra_flags": ["--no-such-flag"]})})
-    with pytest.raises(StartError) as error:
-        start_endpoint(wrong, llama, tmp_path, silent)
-    assert error.value.cause is Cause.BAD_OPTION
-    assert records.list_endpoints(tmp_path) == [endpoint]
-    stop_endpoint("fast", tmp_path)
-    assert process.members(endpoint.process) == []
-
-
-@pytest.mark.skipif(not VLLM.exists(), reason=f"there is no {VLLM}: `make vllm` makes it (5 minutes, 3.4 GB)")
-def test_vllm_serves_an_adapter_beside_its_base(llama, tmp_path):
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(llama), LoraConfig(r=8, target_modules=["q_proj"]))
-    adapted.save_pretrained(tmp_path / "style")
-    adapters = [{"name": "style", "path": str(tmp_path / "style")}]
-    options = {"dtype": "float32", "enforce_eager": True, "cpu_kv_cache_gib": 1, "max_model_len": 256}
-    options |= {"enable_lora": True, "adapters": adapters}
-    config = ServeConfig(name="two", variant="vllm", vllm=options)
-    endpoint = start_endpoint(config, llama, tmp_path / "endpoints", silent)
-    try:
-        client = OpenAI(base_url=endpoint.url, api_key="none")
-        assert [model.id for model in client.models.list().data] == ["two", "style"]
-        assert isinstance(ask(endpoint.model_copy(update={"model": "style"}), "Hi?", max_tokens=4), str)
-    finally:
-        stop_endpoint("two", tmp_path / "endpoints")

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from flows.serving.ask import curl_line
-from flows.serving.causes import Cause, StartError, classify, last_lines
+from flows.serving.causes import Cause, StartError, classify, last_lines, told, worth_showing
 from flows.serving.config import ServeConfig
 from flows.serving.log_progress import progress_note
 from flows.serving.registry import RUNTIMES, VARIANTS
@@ -50,7 +50,7 @@ def test_settings_differ_with_threads_and_port_and_model(tmp_path):
     assert len({digest(), digest(threads=2), digest(port=8000), digest(model_dir=tmp_path / "b")}) == 4
 
 
-# The lines are what transformers 5.24 and the kernel really print.
+# The lines are what transformers 5.24, vLLM 0.32 and the kernel really print.
 @pytest.mark.parametrize(
     ("line", "code", "cause"),
     [
@@ -83,6 +83,34 @@ def test_settings_differ_with_threads_and_port_and_model(tmp_path):
          Cause.GATED_MODEL),
         ("  Value error, Model architectures ['XForCausalLM'] are not supported for now.", 1, Cause.UNSUPPORTED_MODEL),
         ("llama_model_load: error loading model: unknown model architecture: 'x'", 1, Cause.UNSUPPORTED_MODEL),
+        ("(Worker pid=9) ERROR 11-25 06:33:24 [multiproc_executor.py:1063] ValueError: Available memory on node 0 "
+         "(13.54/15.21 GiB) on kv cache allocation is less than requested memory for kv (4000.0 GiB).", 1,
+         Cause.OUT_OF_MEMORY),
+        ("ValueError: Free memory on device cuda:0 (5.1/79.1 GiB) on startup is less than desired GPU memory "
+         "utilization (0.92, 72.8 GiB).", 1, Cause.OUT_OF_MEMORY),
+        ("ValueError: To serve at least one request with the models's max seq len (131072), (16.0 GiB KV cache is "
+         "needed, which is larger than the available KV cache memory (2.1 GiB).", 1, Cause.OUT_OF_MEMORY),
+        ("ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`", 1,
+         Cause.OUT_OF_MEMORY),
+        ("Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace "
+         "for root cause.", 1, Cause.OUT_OF_MEMORY),
+        ("RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}", 1,
+         Cause.OUT_OF_MEMORY),
+        ("  Value error, Cannot find the config file for awq [type=value_error, input_value=A, input_type=B]", 1,
+         Cause.BAD_OPTION),
+        ("  Value error, Total number of attention heads (4) must be divisible by tensor parallel size (3).", 1,
+         Cause.BAD_OPTION),
+        ("ValueError: LoRA rank 64 is greater than max_lora_rank 8.", 1, Cause.BAD_OPTION),
+        ("KeyError: 'invalid tool call parser: nosuch (chose from { apertus,hermes })'", 1, Cause.BAD_OPTION),
+        ("ValueError: Loading lora a failed: No adapter found for /no/such/adapter", 1, Cause.MISSING_PATH),
+        ("RuntimeError: Cannot find any model weights with `/m`", 1, Cause.UNKNOWN_MODEL),
+        ("ValueError: Couldn't instantiate the backend tokenizer from one of: ", 1, Cause.UNKNOWN_MODEL),
+        ("(Worker pid=9) ERROR 11-25 06:17:43 [multiproc_executor.py:1063] RuntimeError: Unsupported CPU attention "
+         "configuration: head_dim=16 isa=2 kv_cache_idx=0", 0, Cause.UNSUPPORTED_MODEL),
+        ("huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder for the "
+         "specified revision on the local disk and outgoing traffic has been disabled.", 1, Cause.MISSING_PATH),
+        ("OSError: You are trying to access a gated repo.\nMake sure to have access to it at "
+         "https://huggingface.co/google/gemma-2-2b-it.\n403 Client Error.", 1, Cause.GATED_MODEL),
         ("/bin/bash: line 1: vllm: command not found", 127, Cause.MISSING_PROGRAM),
         ("/opt/python: No module named vllm", 1, Cause.MISSING_PROGRAM),
         ("mkdir: cannot create directory '/x': Permission denied\npre_start action 1 (mkdir) failed", 1,
@@ -92,6 +120,39 @@ def test_settings_differ_with_threads_and_port_and_model(tmp_path):
 )  # fmt: skip
 def test_causes_are_told_from_the_log(line, code, cause):
     assert classify(["Traceback (most recent call last):", line, ""], code) is cause
+
+
+def test_the_cause_of_a_worker_is_found_above_what_the_other_processes_say_of_it():
+    worker = "(Worker pid=9) ERROR 11-25 06:33:51 [multiproc_executor.py:1063] "
+    log = [
+        "(APIServer pid=7) WARNING 11-25 [system_utils.py:255] Errors like `OSError: [Errno 24] Too many open files`",
+        f"{worker}FileNotFoundError: [Errno 2] No such file or directory: '/a/adapter_config.json'",
+        f"{worker}vllm.exceptions.LoRAAdapterNotFoundError: Loading lora a failed: No adapter found for /a",
+        "(EngineCore pid=8) ERROR 11-25 06:33:51 [core.py:1750] RuntimeError: Worker failed with error 'Loading lora a "
+        "failed: No adapter found for /a', please check the stack trace above for the root cause",
+        *['  File "uvloop/loop.pyx", line 1515, in uvloop.loop.Loop.run_until_complete'] * 100,
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}",
+        "nanobind: leaked 4 instances!",
+        ' - leaked instance 0x7fa5b3848b68 of type "triton._C.libtriton.ir.attribute"',
+    ]
+    assert classify(log, 1) is Cause.MISSING_PATH
+    assert told(log) == "vllm.exceptions.LoRAAdapterNotFoundError: Loading lora a failed: No adapter found for /a"
+    assert worth_showing(log) == log[-52:-2]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("INFO: Started server process [1]", ""),
+        ("pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig", ""),
+        ("  Value error, It is too long. [type=value_error, input_value=A]", "Value error, It is too long."),
+        ("api_server.py: error: unrecognized arguments: --x", "api_server.py: error: unrecognized arguments: --x"),
+        ("│ No such option: --x                    │", "│ No such option: --x"),
+        ("MemoryError: " + "x" * 1000, "MemoryError: " + "x" * 287),
+    ],
+)
+def test_the_error_in_the_servers_own_words_is_one_line(line, words):
+    assert told([line]) == words
 
 
 def test_the_last_lines_of_a_log_hold_a_progress_bar_once(tmp_path):
@@ -114,6 +175,14 @@ def test_the_last_lines_of_a_log_hold_a_progress_bar_once(tmp_path):
         (["Fetching 10 files: 100%|", "Loading weights:  40%|████ | 116/290 [00:01]"], "loading weights 40 %"),
         (["Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:00<00:00]"], "loading weights 50 %"),
         (["INFO 11-25 model_runner.py: Starting to load model /m..."], "loading weights"),
+        (
+            ["WARNING 11-25 [vllm.py:1703] Enforce eager set, disabling torch.compile, CUDAGraphs, and JIT kernel"],
+            "",
+        ),
+        (["INFO 11-25 [monitor.py:40] Starting torch.compile"], "compiling"),
+        (["INFO 11-25 [cpu_model_runner.py:87] Warming up model for the compilation..."], "compiling"),
+        (["INFO 11-25 [backends.py:399] Compiling a graph for compile range (1, 2048) takes 9.31 s"], "compiling"),
+        (["INFO scheduler.py: Capture cuda graph begin. This can take up to several minutes."], "compiling"),
         (["Starting to load model /m...", "INFO backends.py:215 Dynamo bytecode transform time: 4.09 s"], "compiling"),
         (
             ["torch.compile takes 9 s", "Capturing CUDA graphs (PIECEWISE):  12%|█  | 8/67"],

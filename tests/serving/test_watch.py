@@ -1,84 +1,25 @@
 """The watcher: real server processes, real faults, and a clock that is only a number."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psutil
 import pytest
 
 from flows.errors import ServingError
-from flows.progress import silent
-from flows.serving import history, records
-from flows.serving.config import ServeConfig
-from flows.serving.promotion import start_endpoint
+from flows.serving import records
+from flows.serving.restarts import MOST_RESTARTS, backoff
+from flows.serving.roll_back import roll_back
 from flows.serving.runtimes import process
 from flows.serving.start import restart
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
-from flows.serving.watch import MOST_RESTARTS, backoff, watch
-from tests.serving import fake_server
-
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-class World:
-    """One endpoint on a server that can be told to fail, and passes of the watcher at times of our choice."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder / "endpoints"
-        self.file = folder / "flags.json"
-        self.model = folder / "model"
-        self.model.mkdir()
-        self.now = NOON
-        self.config = ServeConfig(
-            name="fake",
-            variant="command",
-            startup_budget_s=30,
-            command={
-                "command_line": f"{sys.executable} -S {fake_server.__file__} {{port}} {self.file}",
-                "health_path": "/health",
-            },
-        )
-
-    def start(self, **changes):
-        return start_endpoint(self.config.model_copy(update=changes), self.model, self.folder, silent)
-
-    def flags(self, **flags):
-        self.file.write_text(json.dumps({"": flags}))
-
-    def watch(self, seconds=60):
-        """A pass `seconds` after the last one; what changed, in words."""
-        self.now += timedelta(seconds=seconds)
-        return [change.what for change in watch(self.folder, self.now)]
-
-    @property
-    def history(self):
-        return history.load(self.folder, "fake")
-
-    @property
-    def state(self):
-        return self.history.state
-
-    def kill(self):
-        endpoint = records.load(self.folder, "fake")
-        os.kill(endpoint.process.pid, signal.SIGKILL)
-        # The threads of a killed process end a moment after it: until then its port is open.
-        while process.alive(endpoint.process) or process.port_served(endpoint.port):
-            time.sleep(0.01)
-
-    def wait_for_server(self):
-        """Until the server that the watcher started listens, or has ended."""
-        endpoint = records.load(self.folder, "fake")
-        deadline = time.monotonic() + 20
-        while process.alive(endpoint.process) and not process.port_served(endpoint.port):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+from flows.serving.watch import watch
+from flows.serving.watch_options import WatchOptions
+from tests.serving.world import NOON, World
 
 
 @pytest.fixture
@@ -176,7 +117,7 @@ def test_a_failed_server_is_started_again_with_longer_and_longer_pauses_until_it
         world.wait_for_server()
     assert pauses == [10, 20, 40, 80, 160]
     assert world.watch(1) == ["failed"]
-    assert world.history.why.startswith("Gave up after 5 restarts;")
+    assert world.history.why.startswith("Gave up after 5 restarts. Serve it again")
     assert "Cause: out of memory" in world.history.why
     assert world.watch(3600) == []
     assert world.state is State.FAILED
@@ -378,3 +319,128 @@ def test_restart_needs_a_revision(world):
     (world.folder / "fake" / "revisions" / "1.json").unlink()
     with pytest.raises(ServingError, match=r"Revision 1 of fake is not kept\. Kept are: none\."):
         restart(endpoint, world.folder)
+
+
+def test_a_pass_ends_what_runs_without_a_record(world):
+    endpoint = world.start()
+    world.watch()
+    records.delete(world.folder, "fake")
+    with records.starting(world.folder, "fake"):
+        world.watch()
+        assert process.alive(endpoint.process)
+    world.watch()
+    assert not process.alive(endpoint.process)
+
+
+def hang(world):
+    """The server stops where it is, as a hung engine does: it lives, its port is open, nobody answers."""
+    endpoint = records.load(world.folder, "fake")
+    records.save(world.folder, endpoint.model_copy(update={"ready_timeout_s": 0.2}))
+    os.kill(endpoint.process.pid, signal.SIGSTOP)
+    return endpoint
+
+
+def watched(**options):
+    return {"watch": WatchOptions(**options)}
+
+
+def test_what_hangs_is_left_alone_unless_its_settings_say_otherwise(world):
+    world.start()
+    world.watch()
+    endpoint = hang(world)
+    for _ in range(3):
+        world.watch()
+    assert world.state is State.UNHEALTHY
+    assert world.watch(86400) == []
+    assert process.alive(endpoint.process)
+    os.kill(endpoint.process.pid, signal.SIGCONT)  # so that it ends at once
+
+
+def test_what_hangs_for_too_long_is_ended_and_started_again(world):
+    world.start(**watched(restart_unhealthy_after_s=120))
+    world.watch()
+    endpoint = hang(world)
+    assert [world.watch(), world.watch(), world.watch()] == [[], ["degraded"], ["unhealthy"]]
+    assert world.watch(119) == []
+    assert process.alive(endpoint.process)
+    assert world.watch(1) == ["failed"]
+    assert not process.alive(endpoint.process)
+    assert world.watch(10) == ["starting"]
+    world.wait_for_server()
+    assert world.watch() == ["healthy"]
+
+
+def test_what_is_unhealthy_again_and_again_is_started_again_with_pauses_until_it_is_given_up(world):
+    world.start(**watched(restart_unhealthy_after_s=120))
+    world.watch()
+    for restarts in range(MOST_RESTARTS + 1):
+        world.flags(health=503)
+        assert world.watch() == ["unhealthy"]
+        assert world.watch(119) == []
+        assert world.watch(1) == ["failed"]
+        if restarts == MOST_RESTARTS:
+            break
+        assert world.history.why.startswith("It lived but was UNHEALTHY for 120 s (serve.watch.restart_unhealthy_")
+        assert (world.history.restart_at - world.now).total_seconds() == 10 * 2**restarts
+        assert world.watch(10 * 2**restarts) == ["starting"]
+        world.flags()
+        world.wait_for_server()
+        assert world.watch() == ["healthy"]
+    assert world.history.why.startswith("Gave up after 5 restarts.")
+    assert world.history.changes[-1].gave_up
+    assert not world.history.changes[-1].roll_back
+    assert world.watch(3600) == []
+
+
+def test_how_it_is_watched_can_be_changed_without_a_restart(world):
+    first = world.start()
+    again = world.start(**watched(restart_unhealthy_after_s=60))
+    assert (again.process, again.revision) == (first.process, 1)
+    assert records.load(world.folder, "fake").watch.restart_unhealthy_after_s == 60
+    world.watch()
+    world.kill()
+    world.watch()
+    assert world.watch() == ["starting"]
+    assert records.load(world.folder, "fake").watch.restart_unhealthy_after_s == 60
+
+
+@pytest.mark.parametrize(
+    ("starts", "back"),
+    [
+        ([watched(roll_back_when_given_up=True)], False),
+        ([{}, watched(roll_back_when_given_up=True) | {"threads": 2}], True),
+        ([watched(roll_back_when_given_up=True), {"threads": 2}], False),
+    ],
+    ids=["no revision before", "one before", "switched off"],
+)
+def test_giving_up_asks_for_the_revision_before_if_there_is_one_and_the_settings_say_so(world, starts, back):
+    for changes in starts:
+        world.start(**changes)
+    world.watch()
+    assert give_up(world).roll_back is back
+
+
+def give_up(world):
+    """The server ends and so do all that are started for it; the last change."""
+    world.file.write_text('{"die": true}')
+    world.kill()
+    for _ in range(MOST_RESTARTS):
+        world.watch(300)
+        world.watch(300)
+        world.wait_for_server()
+    world.watch(300)
+    last = world.history.changes[-1]
+    assert last.gave_up
+    return last
+
+
+def test_a_roll_back_that_fails_too_asks_for_none(world):
+    world.start(**watched(roll_back_when_given_up=True))
+    world.start(**watched(roll_back_when_given_up=True), threads=2)
+    world.watch()
+    assert give_up(world).roll_back
+    world.file.unlink()
+    roll_back("fake", world.folder)
+    assert world.watch() == ["rolled-back", "healthy"]
+    assert world.history.revision == 3
+    assert not give_up(world).roll_back, "two bad revisions must not take turns"

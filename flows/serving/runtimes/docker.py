@@ -22,7 +22,7 @@ from flows.config import Config
 from flows.errors import ServingError
 from flows.serving.causes import last_lines
 from flows.serving.endpoint import ContainerRecord
-from flows.serving.runtimes import engine, process
+from flows.serving.runtimes import engine, process, pull
 from flows.serving.variants.launch import Launch, Mount, Order, Place
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ LOG_TAIL = 1000
 SHARES = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static"}
 NO_INIT = re.compile(r"docker-init|container-init|catatonit|init binary", re.IGNORECASE)
 OUT_OF_MEMORY = 137
+ENGINES = "engines.txt"  # in the folder of records: a socket a line
 
 logger = logging.getLogger(__name__)
 choose_port = process.choose_port
@@ -132,11 +133,15 @@ def start(launch: Launch, log: Path, order: Order) -> ContainerRecord:
     """Start the container, pulling its image if needed. Its output is copied to `log` when asked for, and at its end.
 
     Raises:
+        NotYetError: the order is not patient and the image is being pulled.
         ServingError: there is no engine, no such image, or the engine cannot start it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with engine.connect(order.config.docker.socket, timeout_s=300) as client:
-        engine.fetch_image(client, launch.image, order.progress)
+        if order.patient:
+            engine.fetch_image(client, launch.image, order.progress)
+        else:
+            pull.ensure(client, engine.socket_path(order.config.docker.socket), launch.image, log.parent)
     try:
         return _run(launch, log, order, init=True)
     except ServingError as error:
@@ -175,6 +180,11 @@ def exit_code(record: ContainerRecord) -> int | None:
     if not state or state["Running"]:
         return None
     return OUT_OF_MEMORY if state["OOMKilled"] else int(state["ExitCode"])
+
+
+def rebooted(record: ContainerRecord) -> bool:
+    """Whether the machine was started again since; engines of this project start nothing again by themselves."""
+    return bool(record.boot_id) and record.boot_id != process.boot_id()
 
 
 def logs(record: ContainerRecord, count: int) -> list[str]:
@@ -216,23 +226,51 @@ def stop(record: ContainerRecord, port: int, grace_s: float = GRACE_S) -> list[s
 
 
 def list_owned(endpoints_dir: Path) -> list[tuple[str, ContainerRecord]]:
-    """The containers that were started for that folder, running or not; none if there is no engine."""
+    """The containers that were started for that folder, running or not, in every engine that ever held one of them.
+
+    What an engine holds that does not answer is not known and left out.
+    """
     wanted = {"label": f"{LABEL}owner={endpoints_dir.resolve()}"}
+    owned = []
+    for path in _sockets(endpoints_dir):
+        try:
+            with engine.connect(path) as client:
+                found = client.containers(all=True, filters=wanted)
+        except ServingError as error:
+            logger.warning("Its containers are not known: %s", error)
+            continue
+        owned += [_owned(one, path) for one in found]
+    return owned
+
+
+def _owned(container: dict[str, Any], path: str) -> tuple[str, ContainerRecord]:
+    """The endpoint's name and the container, of one line of the engine's list."""
+    labels = {key.removeprefix(LABEL): value for key, value in container["Labels"].items()}
+    record = ContainerRecord(
+        id=container["Id"],
+        name=container["Names"][0].lstrip("/"),
+        socket=path,
+        log=labels["log"],
+        boot_id=labels.get("boot", ""),
+    )
+    return labels["name"], record
+
+
+def _sockets(endpoints_dir: Path) -> list[str]:
+    """Sockets of the engines that were given a container of that folder, as far as they are there."""
     try:
-        path = engine.socket_path("")
-        with engine.connect(path) as client:
-            found = client.containers(all=True, filters=wanted)
-    except ServingError:
+        lines = (endpoints_dir / ENGINES).read_text("utf-8").splitlines()
+    except FileNotFoundError:
         return []
-    return [
-        (
-            one["Labels"][f"{LABEL}name"],
-            ContainerRecord(
-                id=one["Id"], name=one["Names"][0].lstrip("/"), socket=path, log=one["Labels"][f"{LABEL}log"]
-            ),
-        )
-        for one in found
-    ]
+    return [path for path in dict.fromkeys(lines) if os.path.exists(path)]
+
+
+def _remember_socket(endpoints_dir: Path, path: str) -> None:
+    """Write down that this engine is about to hold a container: who sweeps up has to know where to look."""
+    if path not in _sockets(endpoints_dir):
+        endpoints_dir.mkdir(parents=True, exist_ok=True)
+        with (endpoints_dir / ENGINES).open("a", encoding="utf-8") as stream:
+            stream.write(f"{path}\n")
 
 
 def _run(launch: Launch, log: Path, order: Order, *, init: bool) -> ContainerRecord:
@@ -245,7 +283,9 @@ def _run(launch: Launch, log: Path, order: Order, *, init: bool) -> ContainerRec
         "revision": order.revision,
         "version": importlib.metadata.version("prefect-finetune"),
         "log": str(log),
+        "boot": process.boot_id(),
     }
+    _remember_socket(order.endpoints_dir, path)
     with engine.connect(path, timeout_s=300) as client:
         created = client.create_container(
             launch.image,
@@ -257,7 +297,7 @@ def _run(launch: Launch, log: Path, order: Order, *, init: bool) -> ContainerRec
             host_config=client.create_host_config(**_host_config(client, launch, order), init=init),
             stop_timeout=GRACE_S,
         )
-        record = ContainerRecord(id=created["Id"], name=name, socket=path, log=str(log))
+        record = ContainerRecord(id=created["Id"], name=name, socket=path, log=str(log), boot_id=labels["boot"])
         for warning in created.get("Warnings") or []:
             logger.warning("%s: %s", name, warning)
         try:

@@ -106,13 +106,9 @@ def fetch_image(client: APIClient, image: str, progress: Progress) -> None:
     Raises:
         ServingError: it is not there and cannot be pulled.
     """
-    from docker.errors import APIError, ImageNotFound
+    from docker.errors import APIError
 
-    try:
-        client.inspect_image(image)
-    except ImageNotFound:
-        pass
-    else:
+    if has_image(client, image):
         return
     layers: dict[str, tuple[int, int]] = {}
     failure = ""
@@ -129,6 +125,17 @@ def fetch_image(client: APIClient, image: str, progress: Progress) -> None:
         failure = error.explanation
     if failure:
         raise ServingError(f"The image {image} is not on this machine and cannot be pulled: {words(failure)}")
+
+
+def has_image(client: APIClient, image: str) -> bool:
+    """Whether the image is on this machine."""
+    from docker.errors import ImageNotFound
+
+    try:
+        client.inspect_image(image)
+    except ImageNotFound:
+        return False
+    return True
 
 
 def is_podman(client: APIClient) -> bool:

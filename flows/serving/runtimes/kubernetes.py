@@ -78,7 +78,8 @@ def start(launch: Launch, log: Path, order: Order) -> ClusterRecord:
         first = cluster.create(made[0])
         reference = {"apiVersion": made[0]["apiVersion"], "kind": kind, "name": name, "uid": first["metadata"]["uid"]}
         for manifest in made[1:]:
-            owned = manifest["metadata"] | {"ownerReferences": [reference | {"blockOwnerDeletion": True}]}
+            # Without blockOwnerDeletion, for which some clusters (OpenShift) ask for more rights.
+            owned = manifest["metadata"] | {"ownerReferences": [reference]}
             cluster.create(manifest | {"metadata": owned})
     except BaseException:
         with contextlib.suppress(ServingError):

@@ -71,11 +71,14 @@ def start(launch: Launch, log: Path, order: Order | None = None) -> ProcessRecor
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        except ValueError as error:  # a zero byte, which YAML's "\0" makes
+            raise ServingError(f"Cannot start {launch.command[0]}: {error} in its command line.") from error
         except OSError as error:
-            raise ServingError(f"Cannot start {launch.command[0]}: {error.strerror}. Is it installed?") from error
+            remedy = "Is it installed?" if error.errno == errno.ENOENT else "Look at the path and the words."
+            raise ServingError(f"Cannot start {launch.command[0]}: {error.strerror}. {remedy}") from error
     _children[child.pid] = child
     # Unreaped, the child keeps its entry in /proc even if it has ended by now.
-    return ProcessRecord(pid=child.pid, start_ticks=_stat(child.pid)[2], boot_id=_boot_id(), log=str(log))
+    return ProcessRecord(pid=child.pid, start_ticks=_stat(child.pid)[2], boot_id=boot_id(), log=str(log))
 
 
 def url(record: ProcessRecord, port: int) -> str:
@@ -99,12 +102,12 @@ def alive(record: ProcessRecord) -> bool:
         state, _, start_ticks = _stat(record.pid)
     except ProcessLookupError:
         return False
-    return state not in "ZX" and start_ticks == record.start_ticks and _boot_id() == record.boot_id
+    return state not in "ZX" and start_ticks == record.start_ticks and boot_id() == record.boot_id
 
 
 def rebooted(record: ProcessRecord) -> bool:
     """Whether the machine was started again since the record was made."""
-    return _boot_id() != record.boot_id
+    return boot_id() != record.boot_id
 
 
 def exit_code(record: ProcessRecord) -> int | None:
@@ -131,13 +134,15 @@ def list_owned(endpoints_dir: Path) -> list[tuple[str, ProcessRecord]]:
                     found[session] = match[1], _stat(session)[2], str(log)
                 found.setdefault(session, (match[1], 0, str(log)))  # its leader is gone, its workers are not
     return [
-        (name, ProcessRecord(pid=session, start_ticks=ticks, boot_id=_boot_id(), log=log))
+        (name, ProcessRecord(pid=session, start_ticks=ticks, boot_id=boot_id(), log=log))
         for session, (name, ticks, log) in sorted(found.items())
     ]
 
 
 def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
     """TERM the process, wait, KILL what is left of its session, then check that nothing of it is left.
+
+    Workers whose leader is gone have nobody to end them in order, so they are killed at once.
 
     Returns:
         The pids that were ended; empty if nothing ran any more.
@@ -148,10 +153,11 @@ def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
     ended = members(record)
     if not ended:
         return []
-    if alive(record):
+    led = alive(record)
+    if led:
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGTERM)
-    if not wait_until(lambda: not members(record), grace_s):
+    if not wait_until(lambda: not members(record), grace_s if led else 0):
         for pid in members(record):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -168,7 +174,7 @@ def members(record: ProcessRecord) -> list[int]:
     Workers can outlive a killed leader. The kernel may then give the session's number to a stranger, so without its
     leader a process counts only if its output goes to our log.
     """
-    if _boot_id() != record.boot_id:
+    if boot_id() != record.boot_id:
         return []
     led = alive(record)
     found = []
@@ -248,7 +254,8 @@ def _writes_to(pid: int, log: str) -> bool:
     return False
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """The kernel's name for the time since the machine was started."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 

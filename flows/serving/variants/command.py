@@ -34,6 +34,7 @@ class CommandOptions(Config):
         title="Command line",
         description="Program and its arguments, without a shell; {model_path}, {model_name}, {host} and {port} are "
         "filled in. Empty means the image's own command.",
+        pattern=r"^[^\x00]*$",
         max_length=8192,
     )
     image: str = Field(
@@ -44,6 +45,13 @@ class CommandOptions(Config):
         title="Health path",
         description="Path that answers 200 when the server is ready, as /health; empty means there is none, and the "
         "endpoint stays UNVERIFIED.",
+        pattern=r"^(/[!-~]*)?$",
+    )
+    metrics_path: str = Field(
+        default="",
+        title="Metrics path",
+        description="Path of Prometheus metrics with vLLM's names, as /metrics, by which the watcher tells a busy "
+        "server from a stuck one; empty means there is none.",
         pattern=r"^(/[!-~]*)?$",
     )
     port: int = Field(
@@ -97,6 +105,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         env={"PORT": str(port)} | environment(config, place, values["model_name"]),
         model=model,
         ready_path=options.health_path,
+        metrics_path=options.metrics_path,
         image=options.image,
         port=port,
         identity="none",

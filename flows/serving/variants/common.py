@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +23,7 @@ HONOURED = re.compile(r"^(BACKEND_MODEL_NAME$|VLLM_|SGLANG_|NIM_|HF_HOME$)")
 SECRET = re.compile(r"_(TOKEN|KEY|SECRET|PASSWORD)$")
 
 # Flags as typed on a command line, a word each.
-Flags = Annotated[list[str], Field(max_length=200)]
+Flags = Annotated[list[Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=8192)]], Field(max_length=200)]
 ContextTokens = Annotated[
     int,
     Field(
@@ -90,6 +92,15 @@ def flag_problems(where: str, flags: list[str], ours: dict[str, str]) -> list[st
         for flag in flags
         if flag.split("=")[0] in ours
     ]
+
+
+def open_quotation(name: str, env: Mapping[str, str]) -> list[str]:
+    """A variable that holds words of a command line and cannot be taken apart."""
+    try:
+        shlex.split(env.get(name, ""))
+    except ValueError as error:
+        return [f"{name}: {error}. Close the quotation: {env[name]}"]
+    return []
 
 
 def local_program(text: str) -> str:

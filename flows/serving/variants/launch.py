@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from flows.errors import ServingError
 from flows.progress import Progress
 from flows.store.digest import value_digest
 
@@ -51,6 +52,7 @@ class Order:
         endpoints_dir: the folder of records to which the server belongs.
         revision: digest of what is asked for.
         progress: told of what takes long before anything runs, as a pull of an image.
+        patient: whether that is waited for; if not, it is begun and NotYetError raised.
     """
 
     config: ServeConfig
@@ -58,6 +60,11 @@ class Order:
     endpoints_dir: Path
     revision: str
     progress: Progress
+    patient: bool = True
+
+
+class NotYetError(ServingError):
+    """It cannot be started yet, and nobody should wait; something that takes long is under way. Try again later."""
 
 
 class LogSign(NamedTuple):
@@ -71,7 +78,11 @@ DOWNLOADING = LogSign("downloading", r"(?:download|fetching|pulling)[^\n]*?\b(\d
 LOADING = LogSign("loading weights", r"loading [^\n]*?(?:weights|shards)[^\n]*?\b(\d{1,3})\s?%")
 LOADING_STARTED = LogSign("loading weights", r"starting to load model|load weight begin|loading model")
 CAPTURING = LogSign("capturing CUDA graphs", r"captur[^\n]*?\b(\d{1,3})\s?%")
-COMPILING = LogSign("compiling", r"torch\.compile|dynamo|compiling|capture cuda graph|warming up")
+COMPILING = LogSign(
+    "compiling",
+    r"starting torch\.compile|torch\.compile takes|dynamo bytecode|compiling a graph|compile and warming up|"
+    r"warming up model|capture cuda graph",
+)
 # Of one line the first sign that fits is shown.
 ENGINE_SIGNS = (DOWNLOADING, LOADING, CAPTURING, COMPILING, LOADING_STARTED)
 
@@ -93,6 +104,8 @@ class Launch:
         startup_budget_s: seconds to the first answer, unless the user says otherwise.
         probe_interval_s, failure_threshold: seconds between checks of a running endpoint, misses that make it
             UNHEALTHY.
+        metrics_path: where the engine's Prometheus metrics are; empty: it has none, or calls them as no engine of
+            `flows/serving/metrics.py` does.
         signs: how progress reads from the log.
         warnings: what the user should know though it stops nothing.
     """
@@ -111,6 +124,7 @@ class Launch:
     startup_budget_s: float = 600
     probe_interval_s: float = 10
     failure_threshold: int = 3
+    metrics_path: str = ""
     signs: tuple[LogSign, ...] = field(default=(DOWNLOADING, LOADING))
     warnings: tuple[str, ...] = ()
 

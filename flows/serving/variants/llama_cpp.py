@@ -9,6 +9,7 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.serving import model_folder
+from flows.serving.variants import own_parser
 from flows.serving.variants.common import (
     ContextTokens,
     Flags,
@@ -68,7 +69,12 @@ def problems(config: ServeConfig, container: bool) -> list[str]:
     if container:
         return found if options.image else [*found, "serve.llama_cpp.image: name an image that holds llama-server."]
     how = "Install llama.cpp (github.com/ggml-org/llama.cpp has builds), or give the program's path."
-    return found + program_problems("serve.llama_cpp.program", options.program or "llama-server", how)
+    program = local_program(options.program) or "llama-server"
+    found += program_problems("serve.llama_cpp.program", program, how)
+    if found or not options.extra_flags:
+        return found
+    # Words are read one after another, and --version ends it there.
+    return own_parser.refused("serve.llama_cpp.extra_flags", [program, *options.extra_flags, "--version"], {})
 
 
 def check_folder(config: ServeConfig, folder: Path) -> None:

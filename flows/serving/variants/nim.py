@@ -111,6 +111,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         env=environment(config, place, model) | env,
         model=model,
         ready_path="/v1/health/ready",
+        metrics_path="/v1/metrics",
         image=options.image,
         port=place.port,
         mounts=(Mount(cache, CACHE, writable=True),) if cache else (),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from flows.config import Config
+from flows.serving.variants import own_parser
 from flows.serving.variants.common import (
     ContextTokens,
     Flags,
@@ -21,6 +22,7 @@ from flows.serving.variants.common import (
     given,
     gpu_problems,
     local_program,
+    open_quotation,
     program_problems,
     served_name,
 )
@@ -33,6 +35,7 @@ from flows.serving.variants.launch import (
 if TYPE_CHECKING:
     from flows.serving.config import ServeConfig
 
+MODULE = "sglang.launch_server"
 OURS = {
     "--host": "it is 127.0.0.1, or the container's",
     "--port": "set serve.port",
@@ -100,10 +103,25 @@ def problems(config: ServeConfig, container: bool) -> list[str]:
             "serve.sglang.python: this environment holds no SGLang. Make one of its own (python3 -m venv DIR; "
             "DIR/bin/pip install sglang) and give DIR/bin/python."
         )
-    return found + gpu_problems("serve.sglang.tensor_parallel_size", options.tensor_parallel_size)
+    found += gpu_problems("serve.sglang.tensor_parallel_size", options.tensor_parallel_size)
+    return found or _refused(config)
 
 
 check_folder = check_whole_model
+
+
+def _refused(config: ServeConfig) -> list[str]:
+    """What SGLang's own parser does not take of the words that a person typed."""
+    options, env = config.sglang, given(config)
+    if not (options.extra_flags or env.get("SGLANG_EXTRA_ARGS")):
+        return []
+    if found := open_quotation("SGLANG_EXTRA_ARGS", env):
+        return found
+    where = "serve.sglang.extra_flags" if options.extra_flags else "SGLANG_EXTRA_ARGS"
+    words = ["--model-path", "/", *_flags(options, env), *options.extra_flags]
+    own = {name: value for name, value in env.items() if name.startswith("SGLANG_")}
+    python = local_program(options.python) or sys.executable
+    return own_parser.main_refuses(where, [python, MODULE, ""], words, own)
 
 
 def launch(config: ServeConfig, place: Place) -> Launch:
@@ -113,7 +131,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
     env = {name: value for name, value in given(config).items() if name.startswith("SGLANG_")}
     own = "python3" if place.container else sys.executable
     python = options.python if place.container else local_program(options.python)
-    command = [python or own, "-m", "sglang.launch_server"]
+    command = [python or own, "-m", MODULE]
     command += ["--model-path", place.model_path, "--served-model-name", model]
     command += ["--host", place.host, "--port", str(place.port)]
     return Launch(

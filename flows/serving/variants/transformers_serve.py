@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from flows.config import Config
+from flows.serving.variants import own_parser
 from flows.serving.variants.common import (
     Flags,
     check_whole_model,
@@ -70,7 +71,10 @@ def problems(config: ServeConfig, container: bool) -> list[str]:
         found.append("serve.transformers.image: name an image that holds transformers[serving].")
     if not container and options.python:
         found += program_problems("serve.transformers.python", options.python, "Give the path of a Python interpreter.")
-    return found
+    if found or container or not options.extra_flags:
+        return found
+    command = [local_program(options.python) or sys.executable, "-c", own_parser.TRANSFORMERS, "/"]
+    return own_parser.refused("serve.transformers.extra_flags", [*command, *options.extra_flags], {})
 
 
 check_folder = check_whole_model

@@ -21,6 +21,7 @@ from pydantic import Field
 from flows.config import Config
 from flows.errors import ServingError
 from flows.serving import model_folder
+from flows.serving.variants import own_parser
 from flows.serving.variants.common import (
     CHECKOUT,
     ContextTokens,
@@ -32,6 +33,7 @@ from flows.serving.variants.common import (
     given,
     gpu_problems,
     local_program,
+    open_quotation,
     program_problems,
     served_name,
 )
@@ -45,6 +47,7 @@ from flows.serving.variants.launch import (
 if TYPE_CHECKING:
     from flows.serving.config import ServeConfig
 
+MODULE = "vllm.entrypoints.openai.api_server"
 OURS = {
     "--host": "it is 127.0.0.1, or the container's",
     "--port": "set serve.port",
@@ -151,10 +154,24 @@ def problems(config: ServeConfig, container: bool) -> list[str]:
         found.append(f"serve.vllm.python: there is no {CHECKOUT / 'build/vllm/bin/python'}. {how}")
     else:
         found += program_problems("serve.vllm.python", python, "Make one with `make vllm` (CPU).")
-    return found + gpu_problems("serve.vllm.tensor_parallel_size", options.tensor_parallel_size)
+    found += gpu_problems("serve.vllm.tensor_parallel_size", options.tensor_parallel_size)
+    return found or _refused(config, python)
 
 
 check_folder = check_whole_model
+
+
+def _refused(config: ServeConfig, python: str) -> list[str]:
+    """What vLLM's own parser does not take of the words that a person typed; 8 s, once for the same words."""
+    options, env = config.vllm, given(config)
+    if not (options.extra_flags or env.get("VLLM_EXTRA_ARGS")):
+        return []
+    if found := open_quotation("VLLM_EXTRA_ARGS", env):
+        return found
+    where = "serve.vllm.extra_flags" if options.extra_flags else "VLLM_EXTRA_ARGS"
+    words = ["--model", "/", *_flags(options, env), *options.extra_flags]
+    own = {name: value for name, value in env.items() if name.startswith("VLLM_")} | _path(python)
+    return own_parser.main_refuses(where, [python, MODULE, "uvloop.run"], words, own)
 
 
 def launch(config: ServeConfig, place: Place) -> Launch:
@@ -166,9 +183,9 @@ def launch(config: ServeConfig, place: Place) -> Launch:
     env |= environment(config, place, model) | {"VLLM_NO_USAGE_STATS": "1"}
     if options.cpu_kv_cache_gib:
         env["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kv_cache_gib)
-    if not place.container and python != sys.executable:
-        env.setdefault("PYTHONPATH", "")  # this project's packages are not for vLLM's environment
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", place.model_path]
+    if not place.container:
+        env = _path(python) | env
+    command = [python, "-m", MODULE, "--model", place.model_path]
     command += ["--served-model-name", model, "--host", place.host, "--port", str(place.port)]
     mounts = [Mount(path, path) for path in map(_folder, options.adapters)] if place.container else []
     return Launch(
@@ -182,6 +199,7 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         root=place.model_path,
         mounts=tuple(mounts),
         startup_budget_s=1800,
+        metrics_path="/metrics",
         signs=ENGINE_SIGNS,
     )
 
@@ -231,6 +249,11 @@ def _adapter_problems(config: ServeConfig) -> list[str]:
         if isinstance(rank, int) and rank > options.max_lora_rank:
             found.append(f"{where}: its rank is {rank}, more than serve.vllm.max_lora_rank={options.max_lora_rank}.")
     return found
+
+
+def _path(python: str) -> dict[str, str]:
+    """This project's packages are not for vLLM's environment."""
+    return {} if python == sys.executable else {"PYTHONPATH": ""}
 
 
 def _folder(adapter: LoraAdapter) -> str:

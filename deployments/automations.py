@@ -1,0 +1,173 @@
+"""What Prefect does by itself when something happens to an endpoint: tell somebody, roll back, miss the watcher.
+
+    python -m deployments.automations [--notify TYPE/NAME] [--silent-after-s 300]
+
+Applied as often as one likes: what is there is brought up to date, and stays off if a person has switched it off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.automations import AutomationCore, EventTrigger, Posture, RunDeployment, SendNotification
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+
+from flows.errors import ConfigError, FinetuneError
+
+VARIABLE = "FINETUNE_NOTIFY"
+ENDPOINTS = "prefect-finetune.endpoint.*"
+WATCHERS = "prefect-finetune.watcher.*"
+ROLL_BACK = "roll-back/local"
+SILENT_AFTER_S = 300.0
+HOW_TO = f"""Nobody is told when an endpoint fails: {VARIABLE} names no notification block. In the Prefect UI, under
+Blocks, make one that can notify (Slack Webhook, Microsoft Teams Webhook, Custom Webhook ...), then apply this again
+with its type and name: {VARIABLE}=slack-webhook/endpoints make deploy"""
+
+
+def apply(notify: str = "", silent_after_s: float = SILENT_AFTER_S) -> list[str]:
+    """Create or bring up to date the automations of this project.
+
+    Args:
+        notify: the notification block, `TYPE/NAME` as `slack-webhook/endpoints`; empty: only the roll-back is applied,
+            and automations that notify are left as they are.
+        silent_after_s: seconds without a pass after which the watcher counts as dead, at least 10.
+
+    Returns:
+        A line for each.
+
+    Raises:
+        ConfigError: there is no such block, it cannot notify, or the roll-back is not deployed.
+    """
+    with get_client(sync_client=True) as client:
+        wanted = [rolling_back(_deployment(client, ROLL_BACK))]
+        if notify:
+            block = _block(client, notify)
+            wanted += [telling(block), missing_the_watcher(block, silent_after_s)]
+        lines = [_apply_one(client, one) for one in wanted]
+    return lines if notify else [*lines, HOW_TO]
+
+
+def rolling_back(deployment: UUID) -> AutomationCore:
+    """Rolls back an endpoint that was given up, if its settings ask for that (`serve.watch`)."""
+    names = {
+        key: {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{key} }}}}"} for key in ("name", "store")
+    }
+    return AutomationCore(
+        name="prefect-finetune: roll back what was given up",
+        description="An endpoint that failed five restarts goes back to its revision before, where "
+        "serve.watch.roll_back_when_given_up is on.",
+        trigger=EventTrigger(
+            expect={"endpoint.failed"},
+            match={"prefect.resource.id": ENDPOINTS, "prefect-finetune.roll-back": "true"},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[RunDeployment(source="selected", deployment_id=deployment, parameters=names)],
+    )
+
+
+def telling(block: UUID) -> AutomationCore:
+    """Tells of endpoints that became unhealthy, failed or were rolled back."""
+    body = (
+        "{{ event.payload.why }}\nRevision {{ event.payload.revision }}, {{ event.payload.url }}, "
+        "{{ event.occurred }}. All endpoints: {{ event.payload.page }}"
+    )
+    return AutomationCore(
+        name="prefect-finetune: tell of endpoints in trouble",
+        description="Endpoints that became UNHEALTHY, FAILED, or were rolled back.",
+        trigger=EventTrigger(
+            expect={"endpoint.unhealthy", "endpoint.failed", "endpoint.rolled-back"},
+            match={"prefect.resource.id": ENDPOINTS},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block,
+                subject="Endpoint {{ event.payload.name }}: {{ event.payload.what }}",
+                body=body,
+            )
+        ],
+    )
+
+
+def missing_the_watcher(block: UUID, silent_after_s: float) -> AutomationCore:
+    """Tells, once, when a watcher that has been seen is not seen any more."""
+    minutes = f"{silent_after_s / 60:g}"
+    return AutomationCore(
+        name="prefect-finetune: miss the watcher",
+        description=f"No pass of watch-endpoints for {minutes} minutes, after at least one.",
+        trigger=EventTrigger(
+            after={"endpoint.watched"},
+            expect={"endpoint.watched"},
+            match={"prefect.resource.id": WATCHERS},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=silent_after_s),
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block,
+                subject="Nobody watches the endpoints",
+                body=f"No pass of watch-endpoints was seen for {minutes} minutes: failed servers are not started "
+                "again, and what their page shows is old. Is its schedule on, and does its worker run?",
+            )
+        ],
+    )
+
+
+def _apply_one(client: SyncPrefectClient, wanted: AutomationCore) -> str:
+    found = client.read_automations_by_name(wanted.name)
+    if not found:
+        client.create_automation(wanted)
+        return f"created: {wanted.name}"
+    there = found[0]
+    same = all(getattr(there, part) == getattr(wanted, part) for part in ("description", "trigger", "actions"))
+    if not same:
+        client.update_automation(there.id, wanted.model_copy(update={"enabled": there.enabled}))
+    state = "" if there.enabled else " (switched off)"
+    return f"{'unchanged' if same else 'brought up to date'}: {wanted.name}{state}"
+
+
+def _deployment(client: SyncPrefectClient, name: str) -> UUID:
+    try:
+        return client.read_deployment_by_name(name).id
+    except ObjectNotFound:
+        raise ConfigError(f"There is no deployment {name}: apply prefect.yaml first (make deploy).") from None
+
+
+def _block(client: SyncPrefectClient, notify: str) -> UUID:
+    kind, _, name = notify.partition("/")
+    try:
+        found = client.read_block_document_by_name(name, kind)
+    except ObjectNotFound:
+        raise ConfigError(
+            f"{VARIABLE}: there is no block {notify!r}. It is TYPE/NAME, as `prefect block ls` shows it."
+        ) from None
+    able = found.block_schema.capabilities if found.block_schema else []
+    if "notify" not in able:
+        raise ConfigError(f"{VARIABLE}: the block {notify!r} cannot notify; take a webhook, Slack, Teams, ... block.")
+    return found.id
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.automations", description=__doc__)
+    parser.add_argument("--notify", default=os.environ.get(VARIABLE, ""), metavar="TYPE/NAME")
+    parser.add_argument("--silent-after-s", type=float, default=SILENT_AFTER_S)
+    options = parser.parse_args(arguments)
+    try:
+        print("\n".join(apply(options.notify, options.silent_after_s)))
+    except FinetuneError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Has the endpoint just answered somebody? Then the watcher need not ask: a probe costs, and fails under load."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from flows.serving.endpoint import Endpoint
+from flows.serving.history import History
+from flows.serving.metrics import Counters
+from flows.serving.state import State
+
+RECENT = timedelta(minutes=3)  # a longer gap between two checks says nothing about now
+
+
+def answered(endpoint: Endpoint, counters: Counters | None) -> float | None:
+    """Requests that `endpoint` has answered well since its server started; None where nobody counts them.
+
+    Whoever else counts (a front before the engine) is asked here, first.
+    """
+    return counters.succeeded if counters else None
+
+
+def succeeded_since(endpoint: Endpoint, history: History, counters: Counters | None, now: datetime) -> int:
+    """How many requests of others it has answered well since the last check; 0 where that is not known.
+
+    Args:
+        endpoint: as recorded.
+        history: of the endpoint; `answered` is the count after the last check, that check's own request included.
+        counters: the engine's, of now; None if it has none.
+        now: the time of this check.
+    """
+    total = answered(endpoint, counters)
+    if total is None or history.answered is None or not history.samples:
+        return 0
+    since = timedelta(seconds=now.timestamp() - history.samples[-1].at)
+    return max(0, round(total - history.answered)) if timedelta(0) <= since <= RECENT else 0
+
+
+def enough(history: History, succeeded: int) -> bool:
+    """Whether that stands for a generation of our own. What was UNHEALTHY must answer ourselves."""
+    return succeeded > 0 and history.state in (State.HEALTHY, State.DEGRADED)
