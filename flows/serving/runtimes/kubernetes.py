@@ -137,8 +137,8 @@ def pods(record: ClusterRecord) -> list[dict[str, Any]]:
 
 
 def ready_pods(record: ClusterRecord) -> int:
-    """How many of its pods serve."""
-    return sum(is_ready(pod) for pod in pods(record))
+    """How many of its pods serve and go on serving."""
+    return sum(is_ready(pod) and not pod["metadata"].get("deletionTimestamp") for pod in pods(record))
 
 
 def exit_code(record: ClusterRecord) -> int | None:
