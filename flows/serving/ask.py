@@ -42,11 +42,14 @@ def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: in
     return str(response.json()["choices"][0]["message"]["content"] or "")
 
 
-def curl_line(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: int = 64) -> str:
-    """A shell command that asks the same."""
+def curl_line(
+    endpoint: Endpoint, question: str, instruction: str = "", max_tokens: int = 64, *, folded: bool = False
+) -> str:
+    """A shell command that asks the same, on one line or `folded` into three."""
     body = json.dumps(_body(endpoint, question, instruction, max_tokens), ensure_ascii=False)
     url = shlex.quote(f"{endpoint.url}/chat/completions")
-    return f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    words = [f"curl -s {url}", "-H 'Content-Type: application/json'", f"-d {shlex.quote(body)}"]
+    return (" \\\n  " if folded else " ").join(words)
 
 
 def python_lines(endpoint: Endpoint, question: str, max_tokens: int = 64) -> str:
@@ -54,10 +57,15 @@ def python_lines(endpoint: Endpoint, question: str, max_tokens: int = 64) -> str
     return f'''import os
 from openai import OpenAI
 
-client = OpenAI(base_url={endpoint.url!r}, api_key=os.environ.get("{KEY_VARIABLE}", "none"))
-messages = [{{"role": "user", "content": {question!r}}}]
+client = OpenAI(
+    base_url={json.dumps(endpoint.url)},
+    api_key=os.environ.get("{KEY_VARIABLE}", "none"),
+)
 answer = client.chat.completions.create(
-    model={endpoint.model!r}, messages=messages, max_tokens={max_tokens}, temperature=0
+    model={json.dumps(endpoint.model)},
+    messages=[{{"role": "user", "content": {json.dumps(question)}}}],
+    max_tokens={max_tokens},
+    temperature=0,
 )
 print(answer.choices[0].message.content)'''
 

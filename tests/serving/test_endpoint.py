@@ -63,6 +63,9 @@ def test_python_shell_and_command_line_get_the_same_answer(served, store, capsys
     answered = subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout
     assert json.loads(answered)["choices"][0]["message"]["content"] == reply
     assert json.loads(answered)["usage"]["completion_tokens"] == 8
+    folded = curl_line(served, question, max_tokens=8, folded=True)
+    again = subprocess.run(folded, shell=True, capture_output=True, text=True, check=True).stdout
+    assert json.loads(again)["choices"] == json.loads(answered)["choices"]
     assert main(["ask", "shared", question, "--max-tokens", "8", "--store", str(store)]) == 0
     assert capsys.readouterr().out == reply + "\n"
     exec(python_lines(served, question, max_tokens=8), {})
