@@ -114,7 +114,7 @@ def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_por
         raise ServingError(
             f"The command listens on port {launch.port} only, on which {old.name} still serves, so it cannot be "
             "started beside it. Write {port} into the command in place of the number, or stop the endpoint first: "
-            f"python -m flows.serving stop {old.name} --store DIR"
+            f"python -m flows.serving stop {old.name}"
         )
     if taken:
         runtime.choose_port(launch.port)
