@@ -18,6 +18,7 @@ from flows.errors import ConfigError, FinetuneError, OutOfDiskError, is_disk_ful
 from flows.reporting.generation import generation_line, generation_markdown
 from flows.stages.endpoint_target import EndpointChoice, find_target, in_environment
 from flows.stages.endpoints import failed
+from flows.stages.external import load_keys
 from flows.stages.run_context import RunContext, RunOptions, current_run
 from flows.store.digest import value_digest
 from flows.store.locks import locked
@@ -54,6 +55,7 @@ def generate_with_endpoint(
 
 def _generate(context: RunContext, choice: EndpointChoice, rows: str, output: str, options: BatchOptions) -> str:
     requests = read_requests(rows, "rows")
+    load_keys(context.store.endpoints)
     chosen = find_target(context.store, choice)
     asked = [request.model_dump() for request in requests]
     key = value_digest([chosen.identity, asked, options.max_tokens, options.temperature])[:24]

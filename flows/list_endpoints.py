@@ -10,6 +10,7 @@ from prefect.states import Completed
 from flows.errors import FinetuneError
 from flows.serving import records
 from flows.stages.endpoints import failed, show_page
+from flows.stages.external import load_keys
 from flows.store.layout import Store
 
 
@@ -21,6 +22,7 @@ def list_endpoints(store: str = "") -> Any:
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
     place = Store(store)
+    load_keys(place.endpoints)
     try:
         endpoints = records.list_endpoints(place.endpoints)
     except FinetuneError as error:

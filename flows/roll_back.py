@@ -12,6 +12,7 @@ from flows.errors import FinetuneError
 from flows.serving import roll_back as rolling
 from flows.serving.config import NAME
 from flows.stages.endpoints import failed, refresh_page, remember
+from flows.stages.external import load_keys
 from flows.stages.run_context import RunOptions, current_run
 
 
@@ -26,6 +27,7 @@ def roll_back(name: Annotated[str, Field(pattern=NAME)], to: Annotated[int, Fiel
     """
     context = current_run(RunOptions(store=store))
     try:
+        load_keys(context.store.endpoints, name)
         endpoint = rolling.roll_back(
             name,
             context.store.endpoints,

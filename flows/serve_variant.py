@@ -11,7 +11,7 @@ from flows.errors import ConfigError, FinetuneError
 from flows.serving.config import ServeConfig
 from flows.stages.endpoints import failed
 from flows.stages.evidence import evaluation_of_run
-from flows.stages.model_source import ModelSource, find_model
+from flows.stages.model_source import ModelSource, model_of
 from flows.stages.run_context import RunOptions, current_run
 from flows.stages.serve import Served, serve_model
 
@@ -21,7 +21,7 @@ def serve_variant(model: ModelSource, serve: ServeConfig = ServeConfig(), store:
     """Start an endpoint, or move one to another model; what served before is replaced only by what passed the checks.
 
     Args:
-        model: Which model to serve.
+        model: Which model to serve; left empty for the runtime external.
         serve: How it is served, and under which name.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
@@ -30,7 +30,7 @@ def serve_variant(model: ModelSource, serve: ServeConfig = ServeConfig(), store:
         if not serve.enabled:
             raise ConfigError("serve.enabled is off, so there is nothing to do. Switch it on.")
         evaluation = evaluation_of_run(context.store, model.run) if model.run else None
-        endpoint = serve_model(context, serve, find_model(context.store, model), evaluation, served)
+        endpoint = serve_model(context, serve, model_of(context.store, model, serve), evaluation, served)
     except FinetuneError as error:
         return failed(error)
     how = "served already" if served.status == "cached" else f"came up in {served.seconds:.0f} s"

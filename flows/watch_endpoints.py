@@ -10,6 +10,7 @@ from prefect.states import Completed
 
 from flows.serving.watch import watch
 from flows.stages.endpoints import emit, remember, seen, show_page, tell_watched
+from flows.stages.external import load_keys
 from flows.store.layout import Store
 
 
@@ -21,6 +22,7 @@ def watch_endpoints(store: str = "") -> Any:
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
     place = Store(store)
+    load_keys(place.endpoints)
     changes = watch(place.endpoints, datetime.datetime.now(datetime.UTC))
     endpoints = {endpoint.name: endpoint for endpoint in seen(place)}
     for change in changes:

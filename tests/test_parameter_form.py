@@ -6,6 +6,7 @@ from flows.domain_adaptation import domain_adaptation
 from flows.generate_with_endpoint import generate_with_endpoint
 from flows.list_endpoints import list_endpoints
 from flows.roll_back import roll_back
+from flows.scale_endpoint import scale_endpoint
 from flows.serve_variant import serve_variant
 from flows.stop_endpoint import stop_endpoint
 from flows.watch_endpoints import watch_endpoints
@@ -14,6 +15,7 @@ FLOWS = [
     domain_adaptation,
     serve_variant,
     stop_endpoint,
+    scale_endpoint,
     roll_back,
     list_endpoints,
     watch_endpoints,
@@ -48,9 +50,10 @@ def test_every_parameter_says_what_it_is_and_has_a_shape_that_the_form_draws(flo
 
 
 def test_a_name_that_is_none_is_refused_by_the_form():
-    for flow in ("stop-endpoint", "roll-back"):
+    for flow in ("stop-endpoint", "roll-back", "scale-endpoint"):
         assert SCHEMAS[flow]["properties"]["name"]["pattern"]
     assert SCHEMAS["roll-back"]["properties"]["to"]["minimum"] == 0
+    assert SCHEMAS["scale-endpoint"]["properties"]["replicas"]["minimum"] == 1
 
 
 @pytest.mark.parametrize(("model", "name", "field"), FIELDS, ids=[f"{model}.{name}" for model, name, _ in FIELDS])

@@ -10,6 +10,7 @@ from openai import APIError, APIStatusError, AuthenticationError, DefaultHttpxCl
 from pydantic import Field
 
 from flows.config import Config
+from flows.endpoint_client import routes
 from flows.endpoint_client.errors import NoAnswerError, RefusedError
 
 NO_KEY = "none"  # for servers that ask for none; the client insists on one
@@ -43,8 +44,17 @@ def make_client(target: Target, key: str = "", timeout_s: float = TIMEOUT_S) -> 
     key = key or (os.environ.get(target.api_key_env, "") if target.api_key_env else "")
     # Proxies of the environment are not meant for this machine.
     own = urlsplit(target.base_url).hostname in LOOPBACK
-    http: Any = DefaultHttpxClient(trust_env=not own, timeout=timeout_s)
-    return OpenAI(base_url=target.base_url, api_key=key or NO_KEY, max_retries=0, timeout=timeout_s, http_client=http)
+    route = routes.of(target.base_url)
+    verify = (route and route.tls) or True
+    http: Any = DefaultHttpxClient(trust_env=not own, timeout=timeout_s, verify=verify)
+    return OpenAI(
+        base_url=target.base_url,
+        api_key=key or NO_KEY,
+        default_headers=route.headers() if route else None,
+        max_retries=0,
+        timeout=timeout_s,
+        http_client=http,
+    )
 
 
 def models(target: Target, key: str = "") -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from flows.errors import ServingError, TransientError
-from flows.serving import probe
+from flows.serving import access, probe
 from flows.serving.endpoint import Endpoint
 
 TIMEOUT_S = 300.0
@@ -31,14 +31,16 @@ def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: in
             raise ServingError(f"The endpoint {endpoint.name} does not say which model to ask for: {error}") from error
     try:
         body = _body(endpoint, question, instruction, max_tokens)
-        response = httpx.post(url, json=body, timeout=httpx.Timeout(TIMEOUT_S, connect=5), trust_env=False)
+        response = access.request(endpoint, "POST", url, httpx.Timeout(TIMEOUT_S, connect=5), body)
     except httpx.HTTPError as error:
         raise TransientError(
             f"The endpoint {endpoint.name} does not answer at {url}: {error or type(error).__name__}. "
-            f"Its log is {endpoint.log}."
+            f"{endpoint.log_words}".rstrip()
         ) from error
     if response.status_code != 200:
-        raise ServingError(f"{url} answered {response.status_code}: {response.text[:300]}\nIts log is {endpoint.log}.")
+        raise ServingError(
+            f"{url} answered {response.status_code}: {response.text[:300]}\n{endpoint.log_words}".rstrip()
+        )
     return str(response.json()["choices"][0]["message"]["content"] or "")
 
 
@@ -48,8 +50,10 @@ def curl_line(
     """A shell command that asks the same, on one line or `folded` into three."""
     body = json.dumps(_body(endpoint, question, instruction, max_tokens), ensure_ascii=False)
     url = shlex.quote(f"{endpoint.url}/chat/completions")
-    words = [f"curl -s {url}", "-H 'Content-Type: application/json'", f"-d {shlex.quote(body)}"]
-    return (" \\\n  " if folded else " ").join(words)
+    words = [f"curl -s {url}", "-H 'Content-Type: application/json'"]
+    if endpoint.key_variable:
+        words.append(f'-H "Authorization: Bearer ${endpoint.key_variable}"')
+    return (" \\\n  " if folded else " ").join([*words, f"-d {shlex.quote(body)}"])
 
 
 def python_lines(endpoint: Endpoint, question: str, max_tokens: int = 64) -> str:
@@ -59,7 +63,7 @@ from openai import OpenAI
 
 client = OpenAI(
     base_url={json.dumps(endpoint.url)},
-    api_key=os.environ.get("{KEY_VARIABLE}", "none"),
+    api_key=os.environ.get("{endpoint.key_variable or KEY_VARIABLE}", "none"),
 )
 answer = client.chat.completions.create(
     model={json.dumps(endpoint.model)},

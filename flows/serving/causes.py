@@ -46,9 +46,30 @@ class Cause(Enum):
         "Free memory (other endpoints: python -m flows.serving list), serve a smaller model, or give it a shorter "
         "longest context.",
         r"out of memory|OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc|"
+        r"^kubernetes: OOMKilled|"
         r"No available memory for the cache blocks|larger than the (available|maximum) (KV )?cache|"
         r"Free memory on device .* is less than desired|is less than requested memory for kv|"
         r"failed to allocate|ErrorOutOfDeviceMemory",
+    )
+    IMAGE = (
+        "image cannot be pulled",
+        "Check its name and tag, and that the cluster may read its registry (serve.kubernetes.image_pull_secrets).",
+        r"^kubernetes: (ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNeverPull|ImageInspectError)",
+    )
+    NO_ROOM = (
+        "no node has room",
+        "Ask for less (serve.kubernetes: cpus, memory_gib, gpus), tolerate the nodes' taints, or have nodes added.",
+        r"^kubernetes: (Unschedulable|SchedulerError)",
+    )
+    QUOTA = (
+        "refused by the namespace",
+        "The line of the log that begins with kubernetes: says which quota or policy; free some, or ask for more.",
+        r"^kubernetes: (FailedCreate|FailedQuota)",
+    )
+    SECRET = (
+        "a Secret or another setting of the pod is missing",
+        "The line of the log that begins with kubernetes: names it; make it in the namespace.",
+        r"^kubernetes: (CreateContainerConfigError|CreateContainerError)",
     )
     PRE_START = (
         "a pre-start action failed",
@@ -122,8 +143,8 @@ class StartError(ServingError):
     def __init__(self, message: str, cause: Cause, log_lines: list[str]) -> None:
         self.cause = cause
         self.log_lines = log_lines
-        log = "\n".join(f"  | {line}" for line in log_lines) or "  | (nothing)"
-        super().__init__(f"{message}\nLast {len(log_lines)} lines of the log:\n{log}")
+        log = "".join(f"\n  | {line}" for line in log_lines)
+        super().__init__(f"{message}\nLast {len(log_lines)} lines of the log:{log}" if log else message)
 
 
 def worth_showing(log_lines: list[str]) -> list[str]:

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field
 from flows.config import Config
 from flows.serving.promotion_options import PromotionOptions
 from flows.serving.runtimes.docker import DockerOptions
+from flows.serving.runtimes.external import ExternalOptions
+from flows.serving.runtimes.kubernetes_options import KubernetesOptions
 from flows.serving.variants.command import CommandOptions
 from flows.serving.variants.custom import CustomOptions
 from flows.serving.variants.llama_cpp import LlamaCppOptions
@@ -61,11 +63,12 @@ class ServeConfig(Config):
         "vllm, sglang and llama-cpp are those servers, nim an NVIDIA NIM container, command any command line or image, "
         "custom what the model folder's model-definition.yaml says.",
     )
-    runtime: Literal["process", "docker"] = Field(
+    runtime: Literal["process", "docker", "kubernetes", "external"] = Field(
         default="process",
         title="Runtime",
         description="Where the server runs: process is a process of this machine, docker a container of its Docker or "
-        "Podman engine (Linux), from the image that the variant's options name.",
+        "Podman engine (Linux), from the image that the variant's options name, kubernetes pods of a cluster, external "
+        "a server that somebody else runs already, for which variant and model are not used.",
     )
     served_model_name: Annotated[str, AfterValidator(_model_name)] = Field(
         default="",
@@ -127,6 +130,12 @@ class ServeConfig(Config):
         default=WatchOptions(), title="Watching", description="What the watcher may do by itself."
     )
     docker: DockerOptions = Field(default=DockerOptions(), title="Docker", description="Options of the runtime docker.")
+    kubernetes: KubernetesOptions = Field(
+        default=KubernetesOptions(), title="Kubernetes", description="Options of the runtime kubernetes."
+    )
+    external: ExternalOptions = Field(
+        default=ExternalOptions(), title="External", description="Options of the runtime external."
+    )
     transformers: TransformersOptions = Field(
         default=TransformersOptions(), title="transformers", description="Options of the variant transformers."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from flows.serving.state import State
@@ -49,6 +51,48 @@ class ContainerRecord(BaseModel):
         return f"container {self.name}"
 
 
+class ClusterRecord(BaseModel):
+    """What runs in a Kubernetes cluster: the object that owns the rest, and where it is asked from here.
+
+    `via` is the way there: the Service inside the cluster, the API server's proxy, or an address of the user's. Its
+    pods' output is copied to the file `log`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str
+    kind: str
+    name: str
+    url: str = ""
+    via: Literal["service", "proxy", "address"] = "proxy"
+    log: str
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+class ExternalRecord(BaseModel):
+    """A server that somebody else runs. `key_variable` names the environment variable of its key; `block` the Prefect
+    block from which the flows fill that variable.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    key_variable: str = ""
+    block: str = ""
+    log: str = ""
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"server at {self.url}"
+
+
 class Endpoint(BaseModel):
     """One endpoint. `url` is an OpenAI base URL (ends in /v1); `model` is the name clients put in their requests.
 
@@ -69,7 +113,7 @@ class Endpoint(BaseModel):
     model_dir: str = ""
     variant: str
     runtime: str
-    process: ProcessRecord | ContainerRecord
+    process: ProcessRecord | ContainerRecord | ClusterRecord | ExternalRecord
     port: int
     ready_path: str
     ready_status: int = 200
@@ -88,8 +132,18 @@ class Endpoint(BaseModel):
 
     @property
     def log(self) -> str:
-        """Path of the server's log file."""
+        """Path of the server's log file; empty if it has none here."""
         return self.process.log
+
+    @property
+    def log_words(self) -> str:
+        """Where the log is, as a sentence; empty if there is none here."""
+        return f"Its log is {self.log}." if self.log else ""
+
+    @property
+    def key_variable(self) -> str:
+        """Name of the environment variable with the key that requests need; empty if they need none."""
+        return getattr(self.process, "key_variable", "")
 
     @property
     def ready_url(self) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
 import time
 from typing import Any, NamedTuple
 
 import httpx
 
+from flows.errors import ServingError
+from flows.serving import access
 from flows.serving.endpoint import Endpoint
 from flows.serving.registry import RUNTIMES
 from flows.serving.state import State
@@ -78,7 +79,9 @@ def listening(endpoint: Endpoint) -> None:
     """
     url = httpx.URL(endpoint.url)
     try:
-        socket.create_connection((url.host, url.port or 80), timeout=endpoint.ready_timeout_s).close()
+        socket.create_connection(
+            (url.host, url.port or (443 if url.scheme == "https" else 80)), timeout=endpoint.ready_timeout_s
+        ).close()
     except OSError as error:
         raise ProbeError(f"Nobody listens at {url.host}:{url.port} ({error}).") from error
 
@@ -89,7 +92,7 @@ def ready(endpoint: Endpoint) -> None:
     Raises:
         ProbeError: no answer, or with another status than the one that means ready.
     """
-    response = _request("GET", endpoint.ready_url, endpoint.ready_timeout_s)
+    response = _request(endpoint, "GET", endpoint.ready_url, endpoint.ready_timeout_s)
     if response.status_code != endpoint.ready_status:
         wanted = "" if endpoint.ready_status == 200 else f", not {endpoint.ready_status}"
         problem = CertainError if response.status_code == 503 else ProbeError
@@ -106,7 +109,7 @@ def identity(endpoint: Endpoint) -> str:
         ProbeError: no answer, no list, or another model.
     """
     url = f"{endpoint.url}/models"
-    response = _request("GET", url, IDENTITY_TIMEOUT_S)
+    response = _request(endpoint, "GET", url, IDENTITY_TIMEOUT_S)
     if response.status_code == 404 and endpoint.identity == "none" and endpoint.model:
         return endpoint.model
     try:
@@ -138,11 +141,11 @@ def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> A
     chat = {"messages": [{"role": "user", "content": "Say one word."}]}
     url = f"{endpoint.url}/chat/completions"
     began = time.monotonic()
-    response = _request("POST", url, timeout_s, body | chat, SlowError)
+    response = _request(endpoint, "POST", url, timeout_s, body | chat, SlowError)
     if response.status_code == 404 or (response.status_code == 400 and "chat template" in response.text):
         url = f"{endpoint.url}/completions"
         began = time.monotonic()
-        response = _request("POST", url, timeout_s, body | {"prompt": "Say one word."}, SlowError)
+        response = _request(endpoint, "POST", url, timeout_s, body | {"prompt": "Say one word."}, SlowError)
     seconds = time.monotonic() - began
     if response.status_code != 200:
         raise GenerationError(f"POST {url} answered {response.status_code}: {response.text[:300]}")
@@ -202,7 +205,7 @@ def page(endpoint: Endpoint, path: str, timeout_s: float) -> str:
         ProbeError: nothing, or an error.
     """
     url = f"{endpoint.url.removesuffix('/v1')}{path}"
-    response = _request("GET", url, timeout_s)
+    response = _request(endpoint, "GET", url, timeout_s)
     if response.status_code != 200:
         raise ProbeError(f"GET {url} answered {response.status_code}.")
     return response.text
@@ -216,23 +219,19 @@ def check(endpoint: Endpoint) -> Endpoint:
         return endpoint.model_copy(update={"state": error.state, "why": str(error)})
 
 
-@functools.cache
-def _client() -> httpx.Client:
-    """One for all threads: a client of its own for every request costs more time than the request.
-
-    No connection is kept: a server that was started again would be met through a dead one.
-    """
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.Client(trust_env=False, limits=limits)
-
-
 def _request(
-    method: str, url: str, timeout_s: float, body: dict[str, Any] | None = None, late: type[ProbeError] = ProbeError
+    endpoint: Endpoint,
+    method: str,
+    url: str,
+    timeout_s: float,
+    body: dict[str, Any] | None = None,
+    late: type[ProbeError] = ProbeError,
 ) -> httpx.Response:
-    """One request, past the environment's proxies: they are not meant for this machine."""
     try:
-        return _client().request(method, url, json=body, timeout=timeout_s)
+        return access.request(endpoint, method, url, timeout_s, body)
     except httpx.TimeoutException as error:
         raise late(f"No answer within {timeout_s:g} s from {url}.") from error
     except httpx.HTTPError as error:
         raise ProbeError(f"{method} {url}: {error or type(error).__name__}.") from error
+    except ServingError as error:
+        raise ProbeError(str(error)) from error

@@ -58,7 +58,7 @@ class Promotion:
 
     def __init__(self, config: ServeConfig, model_dir: Path, endpoints_dir: Path, maker: Maker = Maker()) -> None:
         self.config = start.with_image(config)
-        self.model_dir = model_dir.expanduser().resolve()
+        self.model_dir = model_dir if model_dir == Path() else model_dir.expanduser().resolve()
         self.endpoints_dir = endpoints_dir
         self.maker = maker
         self.current: Endpoint | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from flows.serving.config import ServeConfig
-from flows.serving.runtimes import docker, process
-from flows.serving.variants import command, custom, llama_cpp, nim, sglang, transformers_serve, vllm
+from flows.serving.runtimes import docker, external, kubernetes, process
+from flows.serving.variants import command, custom, existing, llama_cpp, nim, sglang, transformers_serve, vllm
 from flows.serving.variants.launch import Launch, Order, Place
 
 Record = TypeVar("Record")
@@ -44,6 +45,15 @@ class Runtime(Protocol[Record]):
     def start(self, launch: Launch, log: Path, order: Order) -> Record:
         """Start what outlives us."""
 
+    def url(self, record: Record, port: int) -> str:
+        """The OpenAI base URL at which it is asked from here."""
+
+    def headers(self, record: Record) -> dict[str, str]:
+        """HTTP headers that a request to it needs; raises ServingError if a key for them is not here."""
+
+    def tls(self, record: Record) -> ssl.SSLContext | None:
+        """How its certificate is checked, and with which of ours it is asked; None: as usual."""
+
     def alive(self, record: Record) -> bool:
         """Whether it still runs."""
 
@@ -72,4 +82,14 @@ VARIANTS: dict[str, Variant] = {
     "llama-cpp": llama_cpp,
     "custom": custom,
 }
-RUNTIMES: dict[str, Runtime[Any]] = {"process": process, "docker": docker}
+RUNTIMES: dict[str, Runtime[Any]] = {
+    "process": process,
+    "docker": docker,
+    "kubernetes": kubernetes,
+    "external": external,
+}
+
+
+def variant_of(config: ServeConfig) -> Variant:
+    """The variant of the settings; what stands in its place where nothing is started."""
+    return existing if config.runtime == "external" else VARIANTS[config.variant]

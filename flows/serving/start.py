@@ -16,7 +16,7 @@ from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.log_progress import progress_note
 from flows.serving.promotion_options import problems as promotion_problems
-from flows.serving.registry import RUNTIMES, VARIANTS
+from flows.serving.registry import RUNTIMES, variant_of
 from flows.serving.state import State
 from flows.serving.stop import end
 from flows.serving.variants.common import common_problems
@@ -27,6 +27,8 @@ POLL_S = 0.5
 # The first answer may take far longer than later ones (pages read in, kernels compiled).
 FIRST_GENERATION_TIMEOUT_S = 120.0
 GENERATION_FAILURES = 3
+# Behind any other address each answer may be of another server, so counts of two answers must not be compared.
+ONE_SERVER = ("process", "docker")
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 def problems(config: ServeConfig) -> list[str]:
     """What in the settings cannot work on this machine, a line each; told without a model and without starting."""
     config, runtime = with_image(config), RUNTIMES[config.runtime]
-    variant = VARIANTS[config.variant]
+    variant = variant_of(config)
     found = common_problems(config) + promotion_problems(config.promotion, front=False)
     return found + variant.problems(config, runtime.CONTAINER) + runtime.problems(config)
 
@@ -75,28 +77,40 @@ def check(config: ServeConfig, model_dir: Path) -> None:
     Raises:
         ServingError: there is no such folder, no whole model in it, or a setting cannot work; a line a problem.
     """
-    if not model_dir.is_dir():
+    here = model_dir.is_dir()
+    if not here and not _elsewhere(config):
         raise ServingError(f"Cannot serve {model_dir}: there is no such folder. Give the folder of a saved model.")
     if found := problems(config):
         raise ServingError("\n".join(found))
-    VARIANTS[config.variant].check_folder(config, model_dir)
+    if here:
+        variant_of(config).check_folder(config, model_dir)
+
+
+def _elsewhere(config: ServeConfig) -> bool:
+    """Whether the model need not be on this machine; some variants look into its folder to know what to run."""
+    if config.runtime == "kubernetes":
+        return config.kubernetes.volume != "host-path" and config.variant not in ("custom", "llama-cpp")
+    return config.runtime == "external"
 
 
 def with_image(config: ServeConfig) -> ServeConfig:
     """The settings with the runtime's image, if one is named there, in place of the variant's."""
-    if config.runtime != "docker" or not config.docker.image:
+    image = getattr(getattr(config, config.runtime, None), "image", "")
+    if not image:
         return config
-    options = config.options.model_copy(update={"image": config.docker.image})
+    options = config.options.model_copy(update={"image": image})
     return config.model_copy(update={config.section: options})
 
 
 def settings_digest(config: ServeConfig, model_dir: Path) -> str:
     """Digest of what is asked for: with the port as wished, since the one in use may differ from it."""
     place = RUNTIMES[config.runtime].place(model_dir, config.port, config)
-    launch = VARIANTS[config.variant].launch(config, place)
-    return (
-        value_digest([launch.digest(), config.docker.model_dump()]) if config.runtime == "docker" else launch.digest()
-    )
+    launch = variant_of(config).launch(config, place)
+    if config.runtime == "process":
+        return launch.digest()
+    options = getattr(config, config.runtime)
+    same = type(options).model_validate_json(options.model_dump_json())  # a default of 0 and a 0.0 read from a file
+    return value_digest([launch.digest(), same.model_dump()])
 
 
 def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_port: int = 0) -> tuple[Launch, Place]:
@@ -108,7 +122,7 @@ def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_por
             port = runtime.choose_port(former_port)
     port = port or runtime.choose_port(0 if old and old.port == config.port else config.port)
     place = runtime.place(model_dir, port, config)
-    launch = VARIANTS[config.variant].launch(config, place)
+    launch = variant_of(config).launch(config, place)
     taken = not place.own_network and launch.port != port
     if old and taken and launch.port == old.port:
         raise ServingError(
@@ -149,15 +163,17 @@ def _launch(launch: Launch, order: Order) -> Endpoint:
     config, place = order.config, order.place
     log = order.endpoints_dir / "logs" / f"{config.name}-{now:%Y%m%dT%H%M%S-%f}.log"
     port = place.port if place.own_network else launch.port
+    runtime = RUNTIMES[config.runtime]
+    process = runtime.start(launch, log, order)
     return Endpoint(
         name=config.name + records.NEXT,
-        url=f"http://127.0.0.1:{port}/v1",
+        url=runtime.url(process, port),
         state=State.STARTING,
         model=launch.model,
-        model_dir=str(place.model_dir),
+        model_dir="" if place.model_dir == Path() else str(place.model_dir),
         variant=config.variant,
         runtime=config.runtime,
-        process=RUNTIMES[config.runtime].start(launch, log, order),
+        process=process,
         port=port,
         ready_path=launch.ready_path,
         ready_status=launch.ready_status,
@@ -166,7 +182,7 @@ def _launch(launch: Launch, order: Order) -> Endpoint:
         root=launch.root,
         probe_interval_s=launch.probe_interval_s,
         failure_threshold=launch.failure_threshold,
-        metrics_path=launch.metrics_path,
+        metrics_path=launch.metrics_path if config.runtime in ONE_SERVER else "",
         watch=config.watch,
         settings=order.revision,
         started=now.isoformat(timespec="seconds"),
@@ -201,15 +217,20 @@ def wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, prog
 
 def _ended(endpoint: Endpoint, spent: float) -> StartError:
     code = RUNTIMES[endpoint.runtime].exit_code(endpoint.process)
-    return _failed(endpoint, f"ended after {spent:.0f} s with exit code {code}", code)
+    how = f" with exit code {code}" if code is not None or endpoint.runtime != "kubernetes" else ""
+    return _failed(endpoint, f"ended after {spent:.0f} s{how}", code)
 
 
 def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> StartError:
     lines = RUNTIMES[endpoint.runtime].logs(endpoint.process, SEARCHED_LINES)
     cause = classify(lines, exit_code)
+    what = what.rstrip(".")
+    if endpoint.runtime == "external":  # nobody here knows more of it than its answers
+        return StartError(f"The {endpoint.process.words} {what}.", cause, lines)
+    where = endpoint.process.words if endpoint.runtime == "kubernetes" else f"port {endpoint.port}"
     said = f"It said: {error}\n" if (error := told(lines)) else ""
     return StartError(
-        f"The {endpoint.variant} server of {endpoint.model_dir} on port {endpoint.port} {what}.\n"
+        f"The {endpoint.variant} server of {endpoint.model_dir} on {where} {what}.\n"
         f"Cause: {cause.words}. {cause.remedy}\n{said}Log: {endpoint.log}",
         cause,
         worth_showing(lines),

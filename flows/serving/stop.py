@@ -39,7 +39,12 @@ def _stop(name: str, endpoints_dir: Path) -> Endpoint | None:
     ended = end(serving)
     if serving.state is State.STOPPED and not ended:
         return serving
-    why = f"Ended {_words(ended)}." if ended else f"Its {serving.process.words.split()[0]} had ended before."
+    if serving.runtime == "external":
+        why = f"Forgot it. Nothing was ended: the {serving.process.words} is somebody else's and goes on."
+    else:
+        why = (
+            f"Ended {_words(ended, serving)}." if ended else f"Its {serving.process.words.split()[0]} had ended before."
+        )
     stopped = serving.model_copy(update={"state": State.STOPPED, "why": why})
     records.save(endpoints_dir, stopped)
     return stopped
@@ -60,12 +65,12 @@ def end_leftovers(name: str, endpoints_dir: Path, *, serving: Endpoint | None) -
         # Killed between two writes, both records name the process that serves now: that one is kept.
         ended = [] if serving and leftover.process == serving.process else end(leftover)
         records.delete(endpoints_dir, leftover_name)
-        cleared = leftover.model_copy(update={"state": State.STOPPED, "why": f"Ended {_words(ended)}."})
+        cleared = leftover.model_copy(update={"state": State.STOPPED, "why": f"Ended {_words(ended, leftover)}."})
     return cleared
 
 
-def _words(ended: Sequence[int | str]) -> str:
+def _words(ended: Sequence[int | str], endpoint: Endpoint) -> str:
     if not ended:
         return "nothing"
-    kind = "process" if isinstance(ended[0], int) else "container"
-    return f"{kind} {ended[0]}" + (f" and {len(ended) - 1} it had started" if ended[1:] else "")
+    what = f"process {ended[0]}" if isinstance(ended[0], int) else endpoint.process.words
+    return what + (f" and {len(ended) - 1} it had started" if ended[1:] else "")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from flows.endpoint_client.load import LoadFigures, compare_load, load_run
 from flows.endpoint_client.request import Request
-from flows.endpoint_client.target import Target
 from flows.evaluation.live import live_requests
 from flows.reporting.contract import CheckReport
+from flows.serving.access import target
 from flows.serving.endpoint import Endpoint
 from flows.serving.promotion import Promotion
 from flows.stages.evidence import Questions
@@ -27,8 +27,9 @@ def load_check(run: RunContext, promotion: Promotion, evaluation: Path | None) -
     prompts = asked or [Request(id=text, messages=[{"role": "user", "content": text}]) for text in PLAIN]
 
     def figures(endpoint: Endpoint) -> LoadFigures:
-        target = Target(base_url=endpoint.url, model=endpoint.model)
-        return load_run(target, prompts, options.load_concurrency, options.load_requests, options.load_max_tokens)
+        return load_run(
+            target(endpoint), prompts, options.load_concurrency, options.load_requests, options.load_max_tokens
+        )
 
     assert promotion.candidate is not None
     candidate = figures(promotion.candidate)

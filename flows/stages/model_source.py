@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from flows.config import Config
 from flows.errors import ConfigError, ServingError
 from flows.reporting.contract import RunReport
+from flows.serving.config import ServeConfig
 from flows.store.artifacts import MANIFEST, Artifact, is_whole
 from flows.store.files import read_json
 from flows.store.layout import Store
@@ -34,6 +35,17 @@ class ModelSource(Config):
         description="Digest of a model in the artifact store, or its first 8 or more characters (0-9, a-f).",
         pattern=r"^([0-9a-f]{8,64})?$",
     )
+
+
+def model_of(store: Store, source: ModelSource, serve: ServeConfig) -> Path:
+    """The folder of the model; `Path()` if none is given and a server of somebody else is named, who has it already.
+
+    Raises:
+        ConfigError, ServingError: as `find_model`.
+    """
+    if serve.runtime == "external" and source == ModelSource():
+        return Path()
+    return find_model(store, source)
 
 
 def find_model(store: Store, source: ModelSource) -> Path:

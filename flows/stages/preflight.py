@@ -14,7 +14,7 @@ from flows.evaluation import embedders, judge
 from flows.evaluation.config import EvaluationConfig
 from flows.serving.config import ServeConfig
 from flows.serving.records import load
-from flows.serving.runtimes.process import choose_port
+from flows.serving.registry import RUNTIMES
 from flows.serving.start import problems as serving_problems
 from flows.stages.judge import judge_endpoint
 from flows.stages.run_context import RunContext
@@ -41,7 +41,10 @@ def preflight(
     found = registry.problems(sources)
     if split.protocol == "rows" and evaluation.split == "dev":
         found.append("evaluation.split: the protocol rows has no dev share; take test, or the protocol ladder.")
-    found += serving_problems(serve) if serve.enabled else []
+    if serve.enabled and serve.runtime == "external":
+        found.append("serve.runtime: external is a server that has its model already; a trained one cannot go there.")
+    elif serve.enabled:
+        found += serving_problems(serve)
     found += training_problems(pretrain, "pretrain") + training_problems(finetune, "finetune")
     checks: list[Callable[[], object]] = [
         lambda: _check_store(run),
@@ -78,4 +81,4 @@ def _check_port(run: RunContext, serve: ServeConfig) -> None:
     """A port that the endpoint of this name itself holds is no obstacle: it is replaced."""
     old = load(run.store.endpoints, serve.name)
     if serve.enabled and serve.port and (old is None or old.port != serve.port):
-        choose_port(serve.port)
+        RUNTIMES[serve.runtime].choose_port(serve.port)

@@ -15,11 +15,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import State
 from prefect.tasks import Task
 
-from flows.endpoint_client.target import Target
 from flows.errors import FinetuneError
 from flows.evaluation.live import LiveComparison, check_against_offline, compare, live_replies
 from flows.reporting.contract import CheckReport
 from flows.reporting.promotion import checks_markdown
+from flows.serving.access import target
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.promotion import Maker, Promotion
@@ -54,7 +54,8 @@ def promote(
     options = config.promotion
     try:
         evaluation = _evaluation(run, config, own_evaluation)
-        maker = Maker(run.run_id, run.run_url, str(model), str(own_evaluation or evaluation or ""))
+        uri = "" if model == Path() else str(model)
+        maker = Maker(run.run_id, run.run_url, uri, str(own_evaluation or evaluation or ""))
         with Promotion(config, model, run.store.endpoints, maker) as promotion:
             started = time.monotonic()
             candidate: Endpoint = step(run, NAME, lambda: promotion.start(run.progress(NAME)))
@@ -155,7 +156,7 @@ def _replies(run: RunContext, endpoint: Endpoint | None, who: str, questions: Qu
     kept.parent.mkdir(parents=True, exist_ok=True)
     progress, count = run.progress(NAME), len(questions.rows)
     return live_replies(
-        Target(base_url=endpoint.url, model=endpoint.model),
+        target(endpoint),
         questions.rows,
         questions.max_tokens,
         PARALLEL,

@@ -15,6 +15,7 @@ ASKED = {
     "serve-variant/local": {"model": {"folder": "/models/a"}},
     "stop-endpoint/local": {"name": "demo"},
     "roll-back/local": {"name": "demo"},
+    "scale-endpoint/local": {"name": "demo", "replicas": 2},
     "generate-with-endpoint/local": {"endpoint": {"name": "demo"}, "rows": "questions.jsonl"},
 }
 
@@ -40,6 +41,7 @@ def test_the_deployments_are_there():
         "serve-variant/local",
         "stop-endpoint/local",
         "roll-back/local",
+        "scale-endpoint/local",
         "list-endpoints/local",
         "generate-with-endpoint/local",
         "watch-endpoints/every-minute",

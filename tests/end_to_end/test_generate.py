@@ -65,6 +65,18 @@ def test_a_killed_run_goes_on_and_the_key_is_nowhere(prefect, fake, questions, t
     assert not [file for file in prefect.local.store.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
 
 
+def test_a_block_is_served_as_an_endpoint_and_asked_by_its_name(prefect, fake, questions):
+    serve = {"name": "theirs", "runtime": "external", "external": {"block": "fake", "health_path": ""}}
+    _, state = prefect.run("serve-variant/local", model={}, serve=serve)
+    assert state["message"].startswith(f"theirs is UNVERIFIED at {fake.url} (revision 1, ")
+    _, state = prefect.run(DEPLOYMENT, endpoint={"name": "theirs"}, rows=questions)
+    assert state["message"].startswith("200 requests, 200 replies, 0 failed, ")
+    assert fake.keys == {f"Bearer {KEY}"}
+    _, state = prefect.run("stop-endpoint/local", name="theirs")
+    assert "Nothing was ended: the server at" in state["message"]
+    assert not [file for file in prefect.local.store.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
+
+
 def test_what_is_wrong_is_said_before_anything_is_asked(prefect, fake, questions, tmp_path):
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"question": "Why?"}\n{"question": ""}\n')

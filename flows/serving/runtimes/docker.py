@@ -151,6 +151,20 @@ def start(launch: Launch, log: Path, order: Order) -> ContainerRecord:
     return _run(launch, log, order, init=False)
 
 
+def url(record: ContainerRecord, port: int) -> str:
+    """At its port on this machine."""
+    return f"http://{process.HOST}:{port}/v1"
+
+
+def headers(record: ContainerRecord) -> dict[str, str]:
+    """A server of this machine needs none."""
+    return {}
+
+
+def tls(record: ContainerRecord) -> None:
+    """It is asked without."""
+
+
 def alive(record: ContainerRecord) -> bool:
     """Whether it runs. True while the engine does not answer: nobody knows then, and its port can still be asked."""
     try:

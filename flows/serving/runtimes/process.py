@@ -81,6 +81,20 @@ def start(launch: Launch, log: Path, order: Order | None = None) -> ProcessRecor
     return ProcessRecord(pid=child.pid, start_ticks=_stat(child.pid)[2], boot_id=boot_id(), log=str(log))
 
 
+def url(record: ProcessRecord, port: int) -> str:
+    """At its port on this machine."""
+    return f"http://{HOST}:{port}/v1"
+
+
+def headers(record: ProcessRecord) -> dict[str, str]:
+    """A server of this machine needs none."""
+    return {}
+
+
+def tls(record: ProcessRecord) -> None:
+    """It is asked without."""
+
+
 def alive(record: ProcessRecord) -> bool:
     """Whether that very process runs: not a zombie, not a later process with the same pid, not another boot."""
     exit_code(record)
@@ -245,9 +259,9 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def wait_until(done: Callable[[], bool], seconds: float) -> bool:
+def wait_until(done: Callable[[], bool], seconds: float, poll_s: float = 0.05) -> bool:
     """Whether `done` comes true within `seconds`."""
     until = time.monotonic() + seconds
     while not (ready := done()) and time.monotonic() < until:
-        time.sleep(0.05)
+        time.sleep(poll_s)
     return ready
