@@ -94,7 +94,7 @@ def _details(one: Shown) -> str:
     since = one.history.since if one.history.state is one.state else None
     when = f" since {since:%m-%d %H:%M} UTC" if since else ""
     facts = [
-        f"- address: {endpoint.url}",
+        f"- address: {endpoint.public_url}",
         f"- model: {plain(endpoint.model)} ({endpoint.variant} on {endpoint.runtime})",
         f"- revision {endpoint.revision or DASH}, started {endpoint.started}",
         f"- last check: {_last_check(one.history)}",

@@ -62,7 +62,9 @@ def _list(options: argparse.Namespace, folder: Path) -> int:
         print(f"No endpoints in {folder}.")
         return 0
     rows = [("NAME", "STATE", "URL", "PROCESS", "SINCE", "MODEL")]
-    rows += [(e.name, e.state.value, e.url, e.process.words.split()[-1], e.started, e.model or "-") for e in endpoints]
+    rows += [
+        (e.name, e.state.value, e.public_url, e.process.words.split()[-1], e.started, e.model or "-") for e in endpoints
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -10,14 +10,15 @@ import httpx
 
 from flows.errors import ServingError, TransientError
 from flows.serving import access, probe
-from flows.serving.endpoint import Endpoint
+from flows.serving.endpoint import KEY_VARIABLE, Endpoint
 
 TIMEOUT_S = 300.0
-KEY_VARIABLE = "FINETUNE_ENDPOINT_API_KEY"
 
 
 def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: int = 64) -> str:
     """The model's reply, greedy, at most `max_tokens` tokens. `instruction` stands before the question, as in training.
+
+    The server itself is asked, past a front.
 
     Raises:
         TransientError: nobody answers at the endpoint's URL.
@@ -49,7 +50,7 @@ def curl_line(
 ) -> str:
     """A shell command that asks the same, on one line or `folded` into three."""
     body = json.dumps(_body(endpoint, question, instruction, max_tokens), ensure_ascii=False)
-    url = shlex.quote(f"{endpoint.url}/chat/completions")
+    url = shlex.quote(f"{endpoint.public_url}/chat/completions")
     words = [f"curl -s {url}", "-H 'Content-Type: application/json'"]
     if endpoint.key_variable:
         words.append(f'-H "Authorization: Bearer ${endpoint.key_variable}"')
@@ -62,7 +63,7 @@ def python_lines(endpoint: Endpoint, question: str, max_tokens: int = 64) -> str
 from openai import OpenAI
 
 client = OpenAI(
-    base_url={json.dumps(endpoint.url)},
+    base_url={json.dumps(endpoint.public_url)},
     api_key=os.environ.get("{endpoint.key_variable or KEY_VARIABLE}", "none"),
 )
 answer = client.chat.completions.create(
