@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop deploy test bench vllm engine lint clean
+.PHONY: help demo stop deploy test bench vllm engine front lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -61,6 +61,13 @@ engine:  ## a container engine for the tests of the runtime docker (Debian's Pod
 	else apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends podman crun catatonit iptables || \
 	  echo 'No container engine: apt-get could not install Podman. Its tests are skipped.'; fi
+
+front:  ## HAProxy for serve.front and its tests (Debian's, as root)
+	@if PATH="$$PATH:/usr/sbin:/usr/local/sbin" type haproxy > /dev/null 2>&1; then exit 0; \
+	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+	  echo 'No HAProxy: the tests of the front are skipped. It takes root and apt-get to install it.'; \
+	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends haproxy || \
+	  echo 'No HAProxy: apt-get could not install it. The tests of the front are skipped.'; fi
 
 lint: $(VENV)/installed  ## ruff, mypy and the import rules
 	$(BIN)/ruff format --check .

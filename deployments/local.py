@@ -119,7 +119,7 @@ class Local:
         for name in records.names(folder) if folder.exists() else []:
             stopped = stop_endpoint(name, folder)
             if stopped is not None and stopped.why.startswith(("Ended process", "Ended container")):
-                ended.append(f"endpoint {name} at {stopped.url}")
+                ended.append(f"endpoint {name} at {stopped.public_url}")
         found = self.record()
         if found is not None:
             if found.worker is not None and process.stop(found.worker, 0):

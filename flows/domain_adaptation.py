@@ -160,7 +160,7 @@ def serve_if_passed(
             question = report.examples[-1].question if report.examples else "Hello?"
             endpoint = EndpointReport(
                 name=healthy.name,
-                url=healthy.url,
+                url=healthy.public_url,
                 state=healthy.state.value,
                 model=healthy.model,
                 curl=curl_line(healthy, question),

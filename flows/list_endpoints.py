@@ -28,5 +28,5 @@ def list_endpoints(store: str = "") -> Any:
     except FinetuneError as error:
         return failed(error)
     for endpoint in endpoints:
-        get_run_logger().info("%s %s %s %s", endpoint.name, endpoint.state.value, endpoint.url, endpoint.why)
+        get_run_logger().info("%s %s %s %s", endpoint.name, endpoint.state.value, endpoint.public_url, endpoint.why)
     return Completed(message=f"{show_page(place, endpoints, changed=True)}.")

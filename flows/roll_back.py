@@ -40,7 +40,6 @@ def roll_back(name: Annotated[str, Field(pattern=NAME)], to: Annotated[int, Fiel
         return failed(error)
     remember(endpoint)
     refresh_page(context.store)
-    words = (
-        f"{name} serves {endpoint.model} again: {endpoint.state.value} at {endpoint.url}, revision {endpoint.revision}."
-    )
+    what = f"{name} serves {endpoint.model} again"
+    words = f"{what}: {endpoint.state.value} at {endpoint.public_url}, revision {endpoint.revision}."
     return Completed(message=words)

@@ -34,5 +34,5 @@ def serve_variant(model: ModelSource, serve: ServeConfig = ServeConfig(), store:
     except FinetuneError as error:
         return failed(error)
     how = "served already" if served.status == "cached" else f"came up in {served.seconds:.0f} s"
-    words = f"{endpoint.name} is {endpoint.state.value} at {endpoint.url} (revision {endpoint.revision}, {how})."
+    words = f"{endpoint.name} is {endpoint.state.value} at {endpoint.public_url} (revision {endpoint.revision}, {how})."
     return Completed(message=words)

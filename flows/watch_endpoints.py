@@ -28,7 +28,7 @@ def watch_endpoints(store: str = "") -> Any:
     for change in changes:
         get_run_logger().info("%s: %s. %s", change.name, change.what, change.why)
         endpoint = endpoints.get(change.name)
-        emit(change, endpoint.url if endpoint else "", place)
+        emit(change, endpoint.public_url if endpoint else "", place)
         if endpoint and change.what in ("healthy", "promoted", "rolled-back"):
             remember(endpoint)  # a server that was started again may have got another port
     line = show_page(place, list(endpoints.values()), changed=bool(changes))

@@ -68,7 +68,7 @@ def compare(
     """
     _some(rows)
     scored = Scored(embedder, list(rows), reference, candidate)
-    return _judged(rows, scored.trained.tolist(), scored.base.tolist(), margin, "what serves now")
+    return _judged(rows, scored.trained.tolist(), scored.base.tolist(), margin, "the model that serves now")
 
 
 def check_against_offline(
@@ -92,7 +92,7 @@ def check_against_offline(
         )
     scored = Scored(embedder, list(rows), candidate, candidate)
     offline = [offline_scores[row.id] for row in rows]
-    return _judged(rows, scored.trained.tolist(), offline, margin, "the offline evaluation of the same model", True)
+    return _judged(rows, scored.trained.tolist(), offline, margin, "its own offline evaluation", True)
 
 
 def offline_scores(predictions: Path) -> dict[str, float]:
@@ -129,13 +129,14 @@ def _judged(
     low, high = delta.ci95
     proven = high < -margin
     passed = not proven and not (mean_counts and delta.mean < -margin)
-    verb = "is not proven worse" if passed else "is proven worse" if proven else "is worse"
+    verb = "is not proven to lose" if passed else "is proven to lose" if proven else "loses"
+    own, others = estimate(candidate, groups, (-1.0, 1.0)), estimate(reference, groups, (-1.0, 1.0))
     return LiveComparison(
         rows=len(rows),
-        candidate=estimate(candidate, groups, (-1.0, 1.0)),
-        reference=estimate(reference, groups, (-1.0, 1.0)),
+        candidate=own,
+        reference=others,
         delta=delta,
         passed=passed,
-        reason=f"live: the SemScore difference to {against} {delta.mean:+.3f} (95 % interval {low:+.3f} to "
-        f"{high:+.3f}, {len(rows)} rows) {verb} than {-margin:+.3f}",
+        reason=f"SemScore {own.mean:.3f} against {others.mean:.3f} of {against}; it {verb} more than {margin:.3f} "
+        f"(difference {delta.mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {len(rows)} rows)",
     )

@@ -29,6 +29,7 @@ COLOURS = {
     State.STOPPED: "#B6BDC6",
 }
 UNWATCHED = timedelta(minutes=5)  # without a check for longer nobody knows what it was
+SEEN = timedelta(minutes=8)  # what was bad for a shorter time is drawn as long as that
 SIZE = (9.0, 2.1)  # inches
 DOTS_PER_INCH = 110
 
@@ -53,13 +54,14 @@ def history_figure(history: History, now: datetime) -> Figure:
     """The plot, not yet written."""
     found = spans(history, now)
     figure = Figure(figsize=SIZE, facecolor="white")
-    band = figure.add_axes((0.065, 0.7, 0.92, 0.13))
-    for span in found:
+    band = figure.add_axes((0.055, 0.68, 0.93, 0.14))
+    # Short ones last and wide enough to be seen.
+    for span in sorted(found, key=lambda one: one.begin - one.end):
         if span.state is not None:
-            left, right = date2num(span.begin), date2num(span.end)
-            band.axvspan(left, right, color=COLOURS.get(span.state, RULE), linewidth=0)
+            right = max(span.end, span.begin + (timedelta(0) if span.state is State.HEALTHY else SEEN))
+            band.axvspan(date2num(span.begin), date2num(right), color=COLOURS.get(span.state, RULE), linewidth=0)
     band.set_yticks([])
-    latency = figure.add_axes((0.065, 0.17, 0.92, 0.47))
+    latency = figure.add_axes((0.055, 0.13, 0.93, 0.49))
     _latency(latency, history)
     for axes in (band, latency):
         axes.set_xlim(date2num(now - KEPT), date2num(now))
@@ -70,8 +72,9 @@ def history_figure(history: History, now: datetime) -> Figure:
     handles = [Patch(color=COLOURS[state], label=state.value) for state in shown]
     if any(span.state is None for span in found):
         handles.append(Patch(facecolor="#F4F6F8", edgecolor=RULE, label="not watched"))
+    figure.text(0.985, 0.93, "last 24 h, UTC; latency in ms", size=9, color=SOFT, ha="right", va="center")
     figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(0.055, 1.03), ncols=9, frameon=False, fontsize=9,
+        handles=handles, loc="upper left", bbox_to_anchor=(0.043, 1.03), ncols=9, frameon=False, fontsize=9,
         handlelength=1.1, columnspacing=1.4, labelcolor=INK,
     )  # fmt: skip
     return figure
@@ -99,8 +102,9 @@ def spans(history: History, now: datetime) -> list[Span]:
 def _gaps(history: History, begin: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
     """Times of which nothing is known: they begin a while after a check, or where the 24 hours do."""
     checks = [datetime.fromtimestamp(sample.at, UTC) for sample in history.samples]
-    times = [begin - UNWATCHED, *checks, now]
-    return [(left + UNWATCHED, right) for left, right in pairwise(times) if right - left > UNWATCHED]
+    first = checks[0] if checks else now
+    gaps = [(begin, first)] if first - begin > UNWATCHED else []
+    return gaps + [(left + UNWATCHED, right) for left, right in pairwise([*checks, now]) if right - left > UNWATCHED]
 
 
 def _cut(span: Span, gaps: list[tuple[datetime, datetime]]) -> list[Span]:
@@ -123,7 +127,6 @@ def _latency(axes: Axes, history: History) -> None:
     top = axes.get_xaxis_transform()
     axes.plot(missed, [0.97] * len(missed), "|", markersize=7, color=COLOURS[State.UNHEALTHY], transform=top)
     axes.set_ylim(0, 1.15 * max((ms for _, ms in good), default=1.0))
-    axes.set_ylabel("ms", rotation=0, ha="right", va="center", size=9, color=SOFT)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.xaxis.set_major_locator(HourLocator(byhour=range(0, 24, 3)))
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))

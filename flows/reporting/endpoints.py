@@ -58,7 +58,7 @@ def endpoints_markdown(shown: list[Shown], now: datetime) -> str:
     """A table of all endpoints, then each: reason, address, plot, lines to ask it, revisions, latest changes."""
     parts = ["# Endpoints", f"{count_line(shown)}, {now:%Y-%m-%d %H:%M:%S} UTC."]
     if shown:
-        head = ["endpoint", "state", "since (UTC)", "last 24 h", "answered", "latency", "tokens/s", "revision"]
+        head = ["endpoint", "state", "last 24 h", "answered", "latency", "tokens/s", "rev."]
         parts += [table(head, [_row(one, now) for one in shown])]
         parts += [
             f"The bar is the last 24 hours, an hour a sign: {LEVELS[-1]} every check was answered, {LEVELS[0]} none, "
@@ -78,11 +78,9 @@ def uptime_bar(history: History, now: datetime) -> str:
 def _row(one: Shown, now: datetime) -> list[str]:
     history = one.history
     uptime, latency, speed = history.uptime, history.latency_s, history.tokens_per_s
-    since = history.since if history.state is one.state else None
     return [
         f"**{plain(one.endpoint.name)}**",
-        f"{SIGNS[one.state]} {one.state.value}",
-        f"{since:%m-%d %H:%M}" if since else DASH,
+        f"{SIGNS[one.state]}\N{NO-BREAK SPACE}{one.state.value}",
         f"`{uptime_bar(history, now)}`",
         DASH if uptime is None else f"{100 * uptime:.1f} %",
         DASH if latency is None else f"{1000 * latency:.0f} ms",
@@ -93,8 +91,10 @@ def _row(one: Shown, now: datetime) -> list[str]:
 
 def _details(one: Shown) -> str:
     endpoint = one.endpoint
+    since = one.history.since if one.history.state is one.state else None
+    when = f" since {since:%m-%d %H:%M} UTC" if since else ""
     facts = [
-        f"- address: {endpoint.url}",
+        f"- address: {endpoint.public_url}",
         f"- model: {plain(endpoint.model)} ({endpoint.variant} on {endpoint.runtime})",
         f"- revision {endpoint.revision or DASH}, started {endpoint.started}",
         f"- last check: {_last_check(one.history)}",
@@ -103,13 +103,16 @@ def _details(one: Shown) -> str:
         facts.append(f"- [the run that served it]({endpoint.run_url})")
     parts = [
         f"## {plain(endpoint.name)}",
-        f"**{one.state.value}**: {one.state.words} {plain(one.why) if one.why else ''}".rstrip(),
+        f"**{one.state.value}**{when}: {one.state.words} {plain(one.why) if one.why else ''}".rstrip(),
         "\n".join(facts),
     ]
     if one.plot is not None:
         parts.append(f"![States and latency of {endpoint.name}, last 24 hours]({data_uri(one.plot)})")
     if one.state not in DOWN:
-        parts += [f"```sh\n{curl_line(endpoint, 'Hello?')}\n```", f"```python\n{python_lines(endpoint, 'Hello?')}\n```"]
+        parts += [
+            f"```sh\n{curl_line(endpoint, 'Hello?', folded=True)}\n```",
+            f"```python\n{python_lines(endpoint, 'Hello?')}\n```",
+        ]
     if one.revisions:
         parts += ["**Revisions**", _revisions(one)]
     if one.history.changes:

@@ -1,5 +1,5 @@
 """Command line: `python -m flows.serving list | logs NAME | stop NAME | stop --all | ask NAME QUESTION`, with `--store
-DIR`."""
+DIR` for another store than FINETUNE_STORE."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from flows.serving import records
 from flows.serving.ask import ask
 from flows.serving.registry import RUNTIMES
 from flows.serving.stop import stop_endpoint
+from flows.store.layout import ENVIRONMENT_VARIABLE, Store
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit code 0, or 1 with one message on stderr."""
     options = _parser().parse_args(arguments)
-    folder = options.store.expanduser() / "endpoints"
+    folder = Store(options.store).endpoints
     try:
         return int(options.run(options, folder))
     except FinetuneError as error:
@@ -29,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows.serving", description="Endpoints of this machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     store = argparse.ArgumentParser(add_help=False)
-    store.add_argument("--store", type=Path, required=True, metavar="DIR", help="artifact store; holds endpoints/")
+    help_store = f"artifact store; holds endpoints/ (default: {ENVIRONMENT_VARIABLE}, else in ~/.local/share)"
+    store.add_argument("--store", default="", metavar="DIR", help=help_store)
 
     listing = commands.add_parser("list", parents=[store], help="all endpoints and their state, asked for now")
     listing.set_defaults(run=_list)
@@ -60,7 +62,9 @@ def _list(options: argparse.Namespace, folder: Path) -> int:
         print(f"No endpoints in {folder}.")
         return 0
     rows = [("NAME", "STATE", "URL", "PROCESS", "SINCE", "MODEL")]
-    rows += [(e.name, e.state.value, e.url, e.process.words.split()[-1], e.started, e.model or "-") for e in endpoints]
+    rows += [
+        (e.name, e.state.value, e.public_url, e.process.words.split()[-1], e.started, e.model or "-") for e in endpoints
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

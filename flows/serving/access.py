@@ -33,14 +33,23 @@ def request(
 
 
 def target(endpoint: Endpoint) -> Target:
-    """The endpoint as the client of many requests asks it; its model may not be known yet (empty)."""
+    """The endpoint's server, past a front, as the client of many requests asks it; its model may be unknown (empty)."""
     from flows.endpoint_client import routes  # here: the OpenAI client takes 0.6 s, and probes do without it
     from flows.endpoint_client.target import Target
 
     runtime, record = RUNTIMES[endpoint.runtime], endpoint.process
     if endpoint.runtime == "kubernetes":
         routes.add(endpoint.url, routes.Route(lambda: runtime.headers(record), runtime.tls(record)))
-    return Target(base_url=endpoint.url, model=endpoint.model, api_key_env=endpoint.key_variable)
+    return Target(base_url=endpoint.url, model=endpoint.model, api_key_env=getattr(record, "key_variable", ""))
+
+
+def public_target(endpoint: Endpoint) -> Target:
+    """The endpoint as others ask it: through its front, with a token if that wants one; else `target`."""
+    from flows.endpoint_client.target import Target
+
+    if endpoint.front is None:
+        return target(endpoint)
+    return Target(base_url=endpoint.public_url, model=endpoint.model, api_key_env=endpoint.key_variable)
 
 
 @functools.cache

@@ -10,14 +10,15 @@ import httpx
 
 from flows.errors import ServingError, TransientError
 from flows.serving import access, probe
-from flows.serving.endpoint import Endpoint
+from flows.serving.endpoint import KEY_VARIABLE, Endpoint
 
 TIMEOUT_S = 300.0
-KEY_VARIABLE = "FINETUNE_ENDPOINT_API_KEY"
 
 
 def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: int = 64) -> str:
     """The model's reply, greedy, at most `max_tokens` tokens. `instruction` stands before the question, as in training.
+
+    The server itself is asked, past a front.
 
     Raises:
         TransientError: nobody answers at the endpoint's URL.
@@ -44,12 +45,16 @@ def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: in
     return str(response.json()["choices"][0]["message"]["content"] or "")
 
 
-def curl_line(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: int = 64) -> str:
-    """A shell command that asks the same."""
+def curl_line(
+    endpoint: Endpoint, question: str, instruction: str = "", max_tokens: int = 64, *, folded: bool = False
+) -> str:
+    """A shell command that asks the same, on one line or `folded` into three."""
     body = json.dumps(_body(endpoint, question, instruction, max_tokens), ensure_ascii=False)
-    url = shlex.quote(f"{endpoint.url}/chat/completions")
-    key = f' -H "Authorization: Bearer ${endpoint.key_variable}"' if endpoint.key_variable else ""
-    return f"curl -s {url} -H 'Content-Type: application/json'{key} -d {shlex.quote(body)}"
+    url = shlex.quote(f"{endpoint.public_url}/chat/completions")
+    words = [f"curl -s {url}", "-H 'Content-Type: application/json'"]
+    if endpoint.key_variable:
+        words.append(f'-H "Authorization: Bearer ${endpoint.key_variable}"')
+    return (" \\\n  " if folded else " ").join([*words, f"-d {shlex.quote(body)}"])
 
 
 def python_lines(endpoint: Endpoint, question: str, max_tokens: int = 64) -> str:
@@ -57,10 +62,15 @@ def python_lines(endpoint: Endpoint, question: str, max_tokens: int = 64) -> str
     return f'''import os
 from openai import OpenAI
 
-client = OpenAI(base_url={endpoint.url!r}, api_key=os.environ.get("{KEY_VARIABLE}", "none"))
-messages = [{{"role": "user", "content": {question!r}}}]
+client = OpenAI(
+    base_url={json.dumps(endpoint.public_url)},
+    api_key=os.environ.get("{endpoint.key_variable or KEY_VARIABLE}", "none"),
+)
 answer = client.chat.completions.create(
-    model={endpoint.model!r}, messages=messages, max_tokens={max_tokens}, temperature=0
+    model={json.dumps(endpoint.model)},
+    messages=[{{"role": "user", "content": {json.dumps(question)}}}],
+    max_tokens={max_tokens},
+    temperature=0,
 )
 print(answer.choices[0].message.content)'''
 

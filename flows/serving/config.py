@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from flows.config import Config
+from flows.serving.front.options import FrontOptions
 from flows.serving.promotion_options import PromotionOptions
 from flows.serving.runtimes.docker import DockerOptions
 from flows.serving.runtimes.external import ExternalOptions
@@ -125,6 +126,9 @@ class ServeConfig(Config):
         default=PromotionOptions(),
         title="Promotion",
         description="What a model must show through its live endpoint before the name moves to it.",
+    )
+    front: FrontOptions = Field(
+        default=FrontOptions(), title="Front", description="One address for the name, and who may ask there."
     )
     watch: WatchOptions = Field(
         default=WatchOptions(), title="Watching", description="What the watcher may do by itself."

@@ -6,9 +6,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from flows.serving.front.record import FrontRecord
 from flows.serving.state import State
 from flows.serving.variants.launch import Identity
 from flows.serving.watch_options import WatchOptions
+
+KEY_VARIABLE = "FINETUNE_ENDPOINT_API_KEY"
 
 
 class ProcessRecord(BaseModel):
@@ -99,7 +102,8 @@ class Endpoint(BaseModel):
     `settings` is a digest of the command and the environment the server was started with; `revision` numbers the
     promotions of the name, from 1 (0: not promoted yet); `why` says more about `state`; `started` is ISO 8601, UTC;
     `run_id` and `run_url` name the run that started it. `model_dir` is the folder on this machine. How it is checked
-    (`ready_path` to `metrics_path`) is as in `Launch`; `watch` is what the watcher may do by itself.
+    (`ready_path` to `metrics_path`) is as in `Launch`; `watch` is what the watcher may do by itself. `front` is what
+    clients ask in place of the server, None if they ask the server.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -125,6 +129,7 @@ class Endpoint(BaseModel):
     metrics_path: str = ""
     watch: WatchOptions = WatchOptions()
     settings: str
+    front: FrontRecord | None = None
     revision: int = 0
     started: str
     run_id: str = ""
@@ -141,8 +146,15 @@ class Endpoint(BaseModel):
         return f"Its log is {self.log}." if self.log else ""
 
     @property
+    def public_url(self) -> str:
+        """OpenAI base URL for clients: the front's if there is one, which stays when the server changes."""
+        return self.front.url if self.front else self.url
+
+    @property
     def key_variable(self) -> str:
-        """Name of the environment variable with the key that requests need; empty if they need none."""
+        """Name of the environment variable with the key that clients' requests need; empty if they need none."""
+        if self.front and self.front.guarded:
+            return KEY_VARIABLE
         return getattr(self.process, "key_variable", "")
 
     @property

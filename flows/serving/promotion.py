@@ -23,10 +23,12 @@ from flows.progress import Progress
 from flows.serving import probe, records, revisions, start
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
+from flows.serving.front import following, lifecycle
+from flows.serving.front.record import FrontRecord
 from flows.serving.registry import RUNTIMES
 from flows.serving.revisions import Revision
 from flows.serving.state import State
-from flows.serving.stop import end, end_leftovers
+from flows.serving.stop import end, end_behind, end_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ class Promotion:
         if current and not RUNTIMES[current.runtime].alive(current.process):
             end(current)  # its workers may have outlived it
             self.current = None
+        if current is None or current.front is None:
+            self._front()  # now: what cannot work is known before a model is loaded
         made, launch = start.launch_beside(config, self.model_dir, self.endpoints_dir, progress, current=self.current)
         maker = {"run_id": self.maker.run_id, "run_url": self.maker.run_url, "model_uri": self.maker.model_uri}
         self.candidate = made.model_copy(update=maker)
@@ -124,13 +128,16 @@ class Promotion:
     def commit(self) -> Endpoint:
         """Move the name to the candidate, then end the old one; the endpoint that serves now.
 
+        With a front the candidate gets all new requests first, and the old one has `drain_s` for its running ones.
         Killed at any point, no process is without a record.
         """
         if self.candidate is None:
             raise ServingError(f"Nothing was started for {self.config.name}, so its name cannot move.")
-        number = revisions.keep(self.endpoints_dir, self._revision(self.candidate), self._before)
         new, name, folder = self.candidate, self.config.name, self.endpoints_dir
-        serving = new.model_copy(update={"name": name, "revision": number})
+        front = self._front()
+        following.send_all_to(new, front)
+        number = revisions.keep(folder, self._revision(new), self._before)
+        serving = new.model_copy(update={"name": name, "revision": number, "front": front})
         if self.current:
             records.save(folder, self.current.model_copy(update={"name": name + records.PREVIOUS}))
         records.save(folder, serving)
@@ -145,18 +152,29 @@ class Promotion:
 
     def _watched(self, current: Endpoint) -> Endpoint:
         """What serves already, from now on watched as the settings say."""
-        if current.watch == self.config.watch:
+        front = self._front()
+        if (current.watch, current.front) == (self.config.watch, front):
+            following.send_all_to(current)
             return current
         revisions.amend(self.endpoints_dir, current.name, current.revision, self.config)
-        new = current.model_copy(update={"watch": self.config.watch})
+        new = current.model_copy(update={"watch": self.config.watch, "front": front})
+        following.send_all_to(new)
         records.save(self.endpoints_dir, new)
+        following.settle(new.name, self.endpoints_dir, new)
         return new
+
+    def _front(self) -> FrontRecord | None:
+        """The front as the settings say, running; None if they want none."""
+        return lifecycle.ensure(self.config, self.endpoints_dir) if self.config.front.enabled else None
 
     def _abandon(self) -> None:
         left, self.candidate = self.candidate, None
+        if self.serving is not None:
+            return
+        front = following.settle(self.config.name, self.endpoints_dir, self.current)
         if left is None:
             return
-        end(left)
+        end_behind(front, left)
         records.delete(self.endpoints_dir, left.name)
 
     def _revision(self, new: Endpoint) -> Revision:

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from flows.errors import ServingError
 from flows.serving import probe
 from flows.serving.endpoint import Endpoint
+from flows.serving.front import folder as fronts
 from flows.serving.state import State
 
 NEXT = ".next"
@@ -94,7 +95,7 @@ def current(folder: Path, endpoint: Endpoint) -> Endpoint:
     if endpoint.state in (State.STOPPED, State.DRAINING):
         return endpoint
     if endpoint.state is not State.STARTING:
-        return probe.check(endpoint)
+        return _behind_front(probe.check(endpoint))
     try:
         probe.process_alive(endpoint)
     except probe.ProbeError as error:
@@ -107,6 +108,15 @@ def current(folder: Path, endpoint: Endpoint) -> Endpoint:
         return endpoint
     why = "Who started it is gone and never saw it answer; stop it or start it again."
     return endpoint.model_copy(update={"state": State.UNVERIFIED, "why": why})
+
+
+def _behind_front(endpoint: Endpoint) -> Endpoint:
+    """The endpoint; UNHEALTHY, however good its server is, if the front that clients ask is dead."""
+    good = endpoint.state in (State.HEALTHY, State.UNVERIFIED, State.DEGRADED)
+    if not good or endpoint.front is None or fronts.alive(endpoint.front):
+        return endpoint
+    why = "Its front does not run, so clients get no answer. The watcher starts it again."
+    return endpoint.model_copy(update={"state": State.UNHEALTHY, "why": why})
 
 
 @contextmanager

@@ -41,8 +41,9 @@ def roll_back(
     if to == serving.revision:
         raise ServingError(f"Revision {to} is what {name} serves now. Name another one.")
     former = revisions.load(endpoints_dir, name, to)
+    front = serving.front.options if serving.front else former.config.front  # the address stays
     return start_endpoint(
-        former.config,
+        former.config.model_copy(update={"front": front}),
         Path(former.model_dir),
         endpoints_dir,
         progress,

@@ -14,6 +14,8 @@ from flows.serving import probe, records, revisions
 from flows.serving.causes import LOG_LINES, SEARCHED_LINES, StartError, classify, told, worth_showing
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
+from flows.serving.front import following
+from flows.serving.front.options import problems as front_problems
 from flows.serving.log_progress import progress_note
 from flows.serving.promotion_options import problems as promotion_problems
 from flows.serving.registry import RUNTIMES, variant_of
@@ -37,7 +39,8 @@ def problems(config: ServeConfig) -> list[str]:
     """What in the settings cannot work on this machine, a line each; told without a model and without starting."""
     config, runtime = with_image(config), RUNTIMES[config.runtime]
     variant = variant_of(config)
-    found = common_problems(config) + promotion_problems(config.promotion, front=False)
+    found = common_problems(config) + promotion_problems(config.promotion, config.front.enabled)
+    found += front_problems(config.front, config.runtime, config.port)
     return found + variant.problems(config, runtime.CONTAINER) + runtime.problems(config)
 
 
@@ -62,12 +65,13 @@ def restart(ended: Endpoint, endpoints_dir: Path) -> tuple[Endpoint, float] | No
         end(ended)  # its workers may have outlived it
         new, launch = launch_beside(config, model_dir, endpoints_dir, silent, former_port=ended.port, patient=False)
         try:
-            keeps = ("name", "revision", "run_id", "run_url", "model_uri")
+            keeps = ("name", "revision", "run_id", "run_url", "model_uri", "front")
             new = new.model_copy(update={key: getattr(ended, key) for key in keeps})
             records.save(endpoints_dir, new)
         except BaseException:
             end(new)
             raise
+        following.settle(new.name, endpoints_dir, new)
         return new, config.startup_budget_s or launch.startup_budget_s
 
 
@@ -128,7 +132,7 @@ def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_por
         raise ServingError(
             f"The command listens on port {launch.port} only, on which {old.name} still serves, so it cannot be "
             "started beside it. Write {port} into the command in place of the number, or stop the endpoint first: "
-            f"python -m flows.serving stop {old.name} --store DIR"
+            f"python -m flows.serving stop {old.name}"
         )
     if taken:
         runtime.choose_port(launch.port)

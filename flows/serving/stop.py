@@ -7,6 +7,9 @@ from pathlib import Path
 
 from flows.serving import records
 from flows.serving.endpoint import Endpoint
+from flows.serving.front import folder as fronts
+from flows.serving.front import following, lifecycle, traffic
+from flows.serving.front.record import FrontRecord
 from flows.serving.registry import RUNTIMES
 from flows.serving.state import State
 
@@ -36,6 +39,8 @@ def _stop(name: str, endpoints_dir: Path) -> Endpoint | None:
         return cleared
     if serving.state is not State.STOPPED:  # said first, so that nobody takes the end that follows for a failure
         records.save(endpoints_dir, serving.model_copy(update={"state": State.DRAINING, "why": ""}))
+    if front := fronts.load(endpoints_dir, name):
+        lifecycle.stop(front)
     ended = end(serving)
     if serving.state is State.STOPPED and not ended:
         return serving
@@ -55,15 +60,26 @@ def end(endpoint: Endpoint) -> Sequence[int | str]:
     return RUNTIMES[endpoint.runtime].stop(endpoint.process, endpoint.port)
 
 
+def end_behind(front: FrontRecord | None, endpoint: Endpoint) -> Sequence[int | str]:
+    """`end`, after the requests that the front has sent there are answered or its `drain_s` is over."""
+    if front:
+        traffic.wait_drained(front, following.address(endpoint))
+    return end(endpoint)
+
+
 def end_leftovers(name: str, endpoints_dir: Path, *, serving: Endpoint | None) -> Endpoint | None:
-    """End and forget what a killed start left beside `serving`; the last of it, STOPPED, or None."""
+    """End and forget what a killed start left beside `serving`; the last of it, STOPPED, or None.
+
+    Requests that a front has sent there get its `drain_s` to finish.
+    """
     cleared = None
-    for leftover_name in (name + records.NEXT, name + records.PREVIOUS):
-        leftover = records.load(endpoints_dir, leftover_name)
-        if leftover is None:
-            continue
+    found = [records.load(endpoints_dir, name + suffix) for suffix in (records.NEXT, records.PREVIOUS)]
+    front = following.settle(name, endpoints_dir, serving) if any(found) else None
+    for leftover in filter(None, found):
+        leftover_name = leftover.name
         # Killed between two writes, both records name the process that serves now: that one is kept.
-        ended = [] if serving and leftover.process == serving.process else end(leftover)
+        kept = serving is not None and leftover.process == serving.process
+        ended = [] if kept else end_behind(front, leftover)
         records.delete(endpoints_dir, leftover_name)
         cleared = leftover.model_copy(update={"state": State.STOPPED, "why": f"Ended {_words(ended, leftover)}."})
     return cleared

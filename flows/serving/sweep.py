@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.errors import ServingError
 from flows.serving import records
+from flows.serving.front import folder as fronts
 from flows.serving.registry import RUNTIMES, Runtime
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def end_orphans(endpoints_dir: Path) -> list[str]:
     """
     # Every start has a log of its own, so that tells whose record it is.
     known = {e.log for name in records.names(endpoints_dir) if (e := records.readable(endpoints_dir, name))}
+    known |= fronts.logs(endpoints_dir)
     ended = []
     for kind, runtime in RUNTIMES.items():
         try:
@@ -37,6 +39,8 @@ def end_orphans(endpoints_dir: Path) -> list[str]:
 
 def _end(folder: Path, runtime: Runtime[Any], name: str, server: Any) -> bool:
     """Whether it was an orphan and has been ended."""
+    if name.endswith(fronts.LOG_SUFFIX):
+        return _end_front(folder, runtime, name.removesuffix(fronts.LOG_SUFFIX), server)
     try:
         with records.starting(folder, name, wait_s=0) as free:
             if not free or server.log in _logs(folder, name):
@@ -45,6 +49,19 @@ def _end(folder: Path, runtime: Runtime[Any], name: str, server: Any) -> bool:
             return True
     except (ServingError, OSError) as error:
         logger.error("%s of %s: %s", server.words.capitalize(), name, error)
+        return False
+
+
+def _end_front(folder: Path, runtime: Runtime[Any], name: str, front: Any) -> bool:
+    """The same for a front, which changes under a lock of its own."""
+    try:
+        with fronts.held(fronts.place(folder, name), wait=False) as free:
+            if not free or front.log in fronts.logs(folder):
+                return False
+            runtime.stop(front, 0)
+            return True
+    except (ServingError, OSError) as error:
+        logger.error("The front of %s, %s: %s", name, front.words, error)
         return False
 
 

@@ -22,6 +22,7 @@ from flows.serving import history as histories
 from flows.serving import records, restarts, revisions
 from flows.serving.checks import check
 from flows.serving.endpoint import Endpoint
+from flows.serving.front import following
 from flows.serving.history import Change, History
 from flows.serving.state import State
 from flows.serving.stop import end_leftovers, stop_endpoint
@@ -95,6 +96,7 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
     if endpoint.state in (State.STOPPED, State.DRAINING):
         history.restart_at = None
         return changes + history.move(endpoint.name, endpoint.state, endpoint.why, now)
+    front_error = _heal_front(folder, endpoint)
     found = check(endpoint, history, now)
     if records.load(folder, endpoint.name) != endpoint:  # replaced or stopped meanwhile: for the next pass
         return changes
@@ -107,11 +109,23 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
         return changes + restarts.failed(folder, endpoint, history, why, now)
     if endpoint.state is State.STARTING and state in (State.HEALTHY, State.UNVERIFIED):
         _record_started(folder, endpoint, found.endpoint)
+    if front_error and state is not State.STARTING:  # whatever the server can do, nobody gets there
+        state, why = State.UNHEALTHY, front_error
     changes += history.move(endpoint.name, state, why or found.endpoint.why, now)
     steady = state in (State.HEALTHY, State.UNVERIFIED) and history.since and now - history.since >= restarts.STEADY
     if steady:
         history.restarts = history.holds = 0
     return changes
+
+
+def _heal_front(folder: Path, endpoint: Endpoint) -> str:
+    """Start a front that died and have it ask this server; what is wrong with it, empty if nothing is."""
+    if endpoint.front is None:
+        return ""
+    with records.starting(folder, endpoint.name, wait_s=0) as free:
+        if free and records.load(folder, endpoint.name) != endpoint:
+            return ""
+        return following.heal(endpoint, settled=free)
 
 
 def _notice(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> list[Change]:

@@ -15,11 +15,9 @@ from flows.config import Config
 from flows.endpoint_client.target import Target
 from flows.errors import ConfigError, ServingError
 from flows.serving import access, probe, records
-from flows.serving.endpoint import Endpoint
+from flows.serving.endpoint import KEY_VARIABLE, Endpoint
 from flows.serving.state import State
 from flows.store.layout import Store
-
-KEY_VARIABLE = "FINETUNE_ENDPOINT_API_KEY"
 
 
 class EndpointChoice(Config):
@@ -72,7 +70,7 @@ def _of_store(store: Store, name: str) -> Chosen:
         raise ServingError(f"endpoint.name: '{name}' is {endpoint.state.value}. Serve it again with serve-variant.")
     model = endpoint.model or _learned(endpoint)
     served = [name, str(endpoint.revision), endpoint.model_dir or endpoint.model_uri, endpoint.settings]
-    return Chosen(access.target(endpoint.model_copy(update={"model": model})), served)
+    return Chosen(access.public_target(endpoint.model_copy(update={"model": model})), served)
 
 
 def _learned(endpoint: Endpoint) -> str:

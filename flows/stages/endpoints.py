@@ -39,7 +39,7 @@ def variable_name(name: str) -> str:
 
 def remember(endpoint: Endpoint) -> None:
     """Write name, address, model, revision and the run that served it into the endpoint's Variable."""
-    record = endpoint.model_dump(include={"name", "url", "model", "revision", "run_url"})
+    record = endpoint.model_dump(include={"name", "model", "revision", "run_url"}) | {"url": endpoint.public_url}
     Variable.set(variable_name(endpoint.name), record, overwrite=True)
 
 

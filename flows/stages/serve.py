@@ -45,6 +45,6 @@ def serve_model(run: RunContext, config: ServeConfig, model: Path, evaluation: P
     served.endpoint = endpoint
     served.status = "cached" if before is not None and before.process == endpoint.process else "ran"
     refresh_page(run.store)
-    run.logger.info("%s is %s at %s", endpoint.name, endpoint.state.value, endpoint.url)
+    run.logger.info("%s is %s at %s", endpoint.name, endpoint.state.value, endpoint.public_url)
     run.logger.info("Ask it: %s", curl_line(endpoint, "What is a bill of lading?"))
     return endpoint

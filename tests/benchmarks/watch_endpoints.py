@@ -31,7 +31,7 @@ REPEATS = 3
 LIMIT_S = 5.0
 LIMIT_MIB = 200.0
 PASS = """
-import resource, sys, time
+import re, sys, time
 from datetime import UTC, datetime
 from pathlib import Path
 from flows.serving import records
@@ -45,7 +45,10 @@ else:
     from flows.serving import probe
     states = [probe.check(records.load(folder, name)).state.value for name in records.names(folder)]
     assert set(states) == {"HEALTHY"}, states
-print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+seconds = time.monotonic() - began
+# Not ru_maxrss: what the process that started this one held counts there too.
+peak_kib = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
+print(seconds, int(peak_kib) / 1024)
 """
 
 

@@ -33,7 +33,9 @@ def test_life_of_an_endpoint_served_watched_rolled_back_restarted_and_stopped(pr
     folder = prefect.local.store / "endpoints"
     run_id, state = prefect.run("serve-variant/local", model={"folder": model}, serve={"name": "by-hand"})
     assert state["type"] == "COMPLETED", state["message"]
-    assert "| **by-hand** | 🟢 HEALTHY |" in prefect.artifacts(run_id)["endpoints"]["data"], "the run shows the page"
+    assert "| **by-hand** | 🟢\N{NO-BREAK SPACE}HEALTHY |" in prefect.artifacts(run_id)["endpoints"]["data"], (
+        "the run shows the page"
+    )
     first = records.load(folder, "by-hand")
     assert state["message"].startswith(f"by-hand is HEALTHY at {first.url} (revision 1, came up in ")
     assert prefect.ask("GET", "/variables/name/endpoint_by_hand")["value"]["url"] == first.url
@@ -47,7 +49,7 @@ def test_life_of_an_endpoint_served_watched_rolled_back_restarted_and_stopped(pr
     assert state["message"].endswith(" 2 changes."), state["message"]
     wait_for(lambda: prefect.events("by-hand") == ["endpoint.promoted", "endpoint.healthy"], 20)
     text, versions = page(prefect)
-    assert "| **by-hand** | 🟢 HEALTHY |" in text
+    assert "| **by-hand** | 🟢\N{NO-BREAK SPACE}HEALTHY |" in text
     assert f"curl -s {first.url}/chat/completions" in text
     _, state = prefect.run("watch-endpoints/every-minute")
     assert state["message"].endswith(" 0 changes."), state["message"]
@@ -65,7 +67,7 @@ def test_life_of_an_endpoint_served_watched_rolled_back_restarted_and_stopped(pr
     os.kill(third.process.pid, signal.SIGKILL)
     wait_for(lambda: not process.alive(third.process), 10)
     prefect.run("watch-endpoints/every-minute")
-    assert page(prefect)[0].count("| **by-hand** | 🔴 FAILED |") == 1
+    assert page(prefect)[0].count("| **by-hand** | 🔴\N{NO-BREAK SPACE}FAILED |") == 1
     time.sleep(10)
     prefect.run("watch-endpoints/every-minute")
     fourth = records.load(folder, "by-hand")
@@ -80,7 +82,7 @@ def test_life_of_an_endpoint_served_watched_rolled_back_restarted_and_stopped(pr
     assert state["message"].startswith("by-hand: It was stopped on request. Ended process"), state["message"]
     assert not process.port_served(fourth.port)
     prefect.run("watch-endpoints/every-minute")
-    assert "| **by-hand** | ⚫ STOPPED |" in page(prefect)[0]
+    assert "| **by-hand** | ⚫\N{NO-BREAK SPACE}STOPPED |" in page(prefect)[0]
 
 
 def test_what_fails_says_so_in_words(prefect, model, tmp_path):

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GenerationMixin
 
 from flows.evaluation.config import EvaluationConfig
 from flows.evaluation.generate import Reply, generate
-from flows.training.chat import end_of_turn_id
+from flows.training.chat import end_of_turn_id, stop_ids
 from flows.training.loading import load_tokenizer
 
 LENGTH = 12
@@ -61,14 +61,15 @@ def expected_prompt(tokenizer, row):
 def greedy_tokens(path, rows):
     """The replies' tokens without batch, padding, cache or generate(): the best next token of whole forward passes."""
     tokenizer = load_tokenizer(path)
+    stops = stop_ids(tokenizer)
     model = AutoModelForCausalLM.from_pretrained(path).eval()
     replies = []
     for row in rows:
-        ids = expected_prompt(tokenizer, row)
-        for _ in range(LENGTH):
+        ids, reply = expected_prompt(tokenizer, row), []
+        while len(reply) < LENGTH and not set(reply) & set(stops):
             with torch.inference_mode():
-                ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
-        replies.append(ids[-LENGTH:])
+                reply.append(int(model(torch.tensor([ids + reply])).logits[0, -1].argmax()))
+        replies.append(reply)
     return tokenizer, replies
 
 

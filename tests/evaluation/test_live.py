@@ -51,8 +51,8 @@ def test_equal_replies_are_no_worse(asked):
     assert found.candidate == found.reference
     assert found.candidate.mean == pytest.approx(1)
     assert found.reason == (
-        "live: the SemScore difference to what serves now +0.000 (95 % interval +0.000 to +0.000, 12 rows) is not "
-        "proven worse than -0.000"
+        "SemScore 1.000 against 1.000 of the model that serves now; it is not proven to lose more than 0.000 "
+        "(difference +0.000, 95 % interval +0.000 to +0.000, 12 rows)"
     )
 
 
@@ -63,8 +63,8 @@ def test_noise_is_proven_worse_and_said_with_figures(asked):
     assert found.delta.ci95[1] < -0.05
     low, high = found.delta.ci95
     assert found.reason == (
-        f"live: the SemScore difference to what serves now {found.delta.mean:+.3f} (95 % interval {low:+.3f} to "
-        f"{high:+.3f}, 12 rows) is proven worse than -0.050"
+        f"SemScore {found.candidate.mean:.3f} against 1.000 of the model that serves now; it is proven to lose more "
+        f"than 0.050 (difference {found.delta.mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, 12 rows)"
     )
     assert compare(asked, GOOD, ["qqq zzz"] * 12, HASHED, margin=0.05).passed
 
@@ -79,7 +79,7 @@ def test_a_loss_beyond_the_margin_counts_against_the_same_model_only_though_the_
     offline = check_against_offline(asked, some, scores, HASHED, margin=0.05)
     assert offline.delta.mean == pytest.approx(found.delta.mean)
     assert not offline.passed
-    assert offline.reason.endswith("is worse than -0.050")
+    assert "of its own offline evaluation; it loses more than 0.050 (" in offline.reason
 
 
 def test_rows_of_one_fact_rise_and_fall_together(row):
@@ -99,7 +99,7 @@ def test_the_served_model_is_checked_against_its_own_offline_scores(asked, tmp_p
     found = check_against_offline(asked, ["<|im_start|> system"] * 12, scores, HASHED, margin=0.05)
     assert not found.passed
     assert found.reference.mean == pytest.approx(1)
-    assert "to the offline evaluation of the same model -" in found.reason
+    assert "of its own offline evaluation; it is proven to lose more than" in found.reason
 
 
 def test_what_cannot_be_compared_is_said(asked, tmp_path):

@@ -63,6 +63,9 @@ def test_python_shell_and_command_line_get_the_same_answer(served, store, capsys
     answered = subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout
     assert json.loads(answered)["choices"][0]["message"]["content"] == reply
     assert json.loads(answered)["usage"]["completion_tokens"] == 8
+    folded = curl_line(served, question, max_tokens=8, folded=True)
+    again = subprocess.run(folded, shell=True, capture_output=True, text=True, check=True).stdout
+    assert json.loads(again)["choices"] == json.loads(answered)["choices"]
     assert main(["ask", "shared", question, "--max-tokens", "8", "--store", str(store)]) == 0
     assert capsys.readouterr().out == reply + "\n"
     exec(python_lines(served, question, max_tokens=8), {})
@@ -213,7 +216,7 @@ def test_life_of_an_endpoint_replaced_stuck_killed_started_again_and_stopped(lla
     assert servers_of(gemma) == []
 
 
-def test_two_starts_at_once_share_one_server_and_stop_all_ends_it(tmp_path, capsys, gemma):
+def test_two_starts_at_once_share_one_server_and_stop_all_ends_it(tmp_path, capsys, gemma, monkeypatch):
     def start(_):
         return start_endpoint(ServeConfig(name="one"), gemma, tmp_path / "endpoints", silent)
 
@@ -222,7 +225,8 @@ def test_two_starts_at_once_share_one_server_and_stop_all_ends_it(tmp_path, caps
     assert first == second
     assert servers_of(gemma) == [first.process.pid]
 
-    assert main(["stop", "--all", "--store", str(tmp_path)]) == 0
+    monkeypatch.setenv("FINETUNE_STORE", str(tmp_path))
+    assert main(["stop", "--all"]) == 0
     assert capsys.readouterr().out == f"one: {State.STOPPED.words} Ended process {first.process.pid}.\n"
     assert servers_of(gemma) == []
 

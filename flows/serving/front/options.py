@@ -1,0 +1,112 @@
+"""What a person chooses for the front of an endpoint."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from flows.config import Config
+from flows.errors import ServingError
+from flows.serving.front import haproxy
+
+RUNTIMES = ("process", "docker")
+
+
+class FrontOptions(Config):
+    """One address for the endpoint's name, in front of whatever model serves under it."""
+
+    enabled: bool = Field(
+        default=False,
+        title="Front",
+        description="Give the name one address that stays through promotions, roll-backs and restarts: a HAProxy.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        title="Host",
+        description="Address of this machine on which the front listens: 127.0.0.1 is reached from this machine only, "
+        "0.0.0.0 from everywhere.",
+        pattern=r"^(\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:]*)$",
+    )
+    port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        title="Port",
+        description="TCP port of the front; 0 means a free one, which the name then keeps.",
+    )
+    public_host: str = Field(
+        default="",
+        title="Host name for clients",
+        description="What stands in the address that clients are given, with TLS a name of the certificate; empty is "
+        "the host, or 127.0.0.1 for 0.0.0.0.",
+        pattern=r"^[A-Za-z0-9.:-]{0,253}$",
+    )
+    tls_certificate: str = Field(
+        default="",
+        title="TLS certificate",
+        description="Path of a PEM file with the certificate, those between it and its root, and the private key (or "
+        "the key in a file of the same name with .key behind it); empty means plain HTTP.",
+        pattern=r"^[^\s\"'\\#$]*$",
+    )
+    access: Literal["open", "token"] = Field(
+        default="open",
+        title="Access",
+        description="open: whoever reaches the address may ask. token: each request on every path needs one of the "
+        "endpoint's tokens, which the flow issue-token makes.",
+    )
+    drain_s: int = Field(
+        default=30,
+        ge=1,
+        le=86400,
+        title="Draining (s)",
+        description="Seconds that running requests get to finish on a server that gets no new ones, before it is "
+        "ended.",
+    )
+    silence_s: int = Field(
+        default=3600,
+        ge=1,
+        le=86400,
+        title="Silence (s)",
+        description="Seconds without a byte from the model after which a request is given up.",
+    )
+
+
+def problems(options: FrontOptions, runtime: str, server_port: int) -> list[str]:
+    """What cannot work on this machine, a line each; nothing is asked of a front that is switched off."""
+    if not options.enabled:
+        return []
+    found = []
+    if runtime not in RUNTIMES:
+        found.append(
+            f"serve.front.enabled: runtime {runtime} has its own stable address (a Service, the URL). Switch the front "
+            f"off, or choose runtime {' or '.join(RUNTIMES)}."
+        )
+    if options.port and options.port == server_port:
+        found.append(f"serve.front.port: {options.port} is serve.port too. Leave serve.port 0: the front is asked.")
+    try:
+        haproxy.program()
+    except ServingError as error:
+        found.append(f"serve.front.enabled: {error}")
+    if options.tls_certificate and (wrong := _unusable(Path(options.tls_certificate).expanduser())):
+        found.append(f"serve.front.tls_certificate: {wrong}")
+    return found
+
+
+def _unusable(certificate: Path) -> str:
+    """Why HAProxy could not take it; empty if it can."""
+    key = certificate.with_name(f"{certificate.name}.key")
+    try:
+        both = certificate, key if key.exists() else None
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*both, password="")
+    except FileNotFoundError:
+        return f"there is no file {certificate}."
+    except (OSError, ssl.SSLError, ValueError) as error:
+        reason = error.strerror if isinstance(error, PermissionError) else str(error)
+        return (
+            f"{certificate} is no PEM file with a certificate and its private key without a password ({reason}). "
+            "Put the certificate, those between it and its root, and the key one behind another into it."
+        )
+    return ""

@@ -1,0 +1,107 @@
+"""Which servers get the requests that come to a front; changed through its runtime API, so nothing is dropped."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from flows.errors import ServingError
+from flows.serving.front import folder as files
+from flows.serving.front import haproxy, runtime_api
+from flows.serving.front.record import FrontRecord
+from flows.serving.runtimes.process import wait_until
+
+ADDRESS = re.compile(r"^\d{1,3}(\.\d{1,3}){3}:\d{1,5}$")
+SERVER = haproxy.BACKEND
+
+
+class ServerStats(NamedTuple):
+    """What a front has seen of one server since it was named first.
+
+    Attributes:
+        requests: that were sent to it, the running ones included.
+        errors: answers of 500 and above, connections it refused, answers it broke off.
+        sessions: requests that are running.
+        first_byte_ms, total_ms: averages of the last 1024: until the answer began, until it was all there.
+    """
+
+    requests: int
+    errors: int
+    sessions: int
+    first_byte_ms: int
+    total_ms: int
+
+
+def route(record: FrontRecord, shares: dict[str, int]) -> None:
+    """Give new requests to exactly these servers, by these weights; running ones finish where they are.
+
+    Args:
+        record: of a front that runs.
+        shares: weight 0 to 256 by address, as {"127.0.0.1:8001": 90, "127.0.0.1:8002": 10}; with weight 0 a server is
+            known and gets nothing. Nobody at all: requests are answered with 503.
+
+    Raises:
+        ServingError: the front does not run, or an address or weight is none.
+    """
+    for address, share in shares.items():
+        if not ADDRESS.match(address) or not 0 <= share <= 256:
+            raise ServingError(f"A front cannot give the share {share} to {address}: 0 to 256, to an IP address:port.")
+    folder = record.path
+    with files.held(folder):
+        files.save_shares(folder, shares)  # first: a restart in between comes up as wished
+        known = runtime_api.servers(folder)
+        for address, share in shares.items():
+            if address not in known:
+                added = f"add server {SERVER}/{address} {address} weight {share}"
+                runtime_api.order(folder, added, "New server registered.")
+            else:
+                runtime_api.order(folder, f"set server {SERVER}/{address} weight {share}")
+            runtime_api.order(folder, f"set server {SERVER}/{address} state ready")
+        for address in known.keys() - shares.keys():
+            runtime_api.order(folder, f"set server {SERVER}/{address} state drain")
+            if int(known[address]["scur"]) == 0:
+                _forget(record, address)
+
+
+def drained(record: FrontRecord, address: str) -> bool:
+    """Whether no request runs on that server through the front any more; a front that is dead has none."""
+    try:
+        server = runtime_api.servers(record.path).get(address)
+    except ServingError:
+        return not files.alive(record)
+    return server is None or int(server["scur"]) == 0
+
+
+def wait_drained(record: FrontRecord, address: str) -> bool:
+    """Whether that is so within the front's `drain_s`."""
+    return wait_until(lambda: drained(record, address), record.options.drain_s)
+
+
+def statistics(record: FrontRecord) -> dict[str, ServerStats]:
+    """What the front has seen of each server it knows.
+
+    Raises:
+        ServingError: the front does not run.
+    """
+    return {address: _stats(row) for address, row in runtime_api.servers(record.path).items()}
+
+
+def _stats(row: dict[str, str]) -> ServerStats:
+    """Source: https://docs.haproxy.org/2.6/management.html#9.1 for the columns."""
+    number = {key: int(value) for key, value in row.items() if value.isdigit()}
+    answered = sum(number[f"hrsp_{kind}"] for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
+    requests = number["stot"] - number["wretr"]  # every try counts as a session of its own
+    # A server that closes without a word is counted nowhere if it was not its client's first request: it shows only as
+    # a request without an answer. So does a client that went away, and what runs may have been answered or not.
+    unanswered = requests - answered - number["scur"] - number["cli_abrt"]
+    counted = number["econ"] + max(0, number["eresp"] - number["srv_abrt"])
+    errors = number["hrsp_5xx"] + number["srv_abrt"] + max(unanswered, counted)
+    return ServerStats(requests, errors, number["scur"], number["rtime"], number["ttime"])
+
+
+def _forget(record: FrontRecord, address: str) -> None:
+    """Forget a server that nothing runs on; one that just got a request stays, draining, until the next change."""
+    runtime_api.order(record.path, f"set server {SERVER}/{address} state maint")
+    said = runtime_api.ask(record.path, f"del server {SERVER}/{address}")
+    if said != "Server deleted.":
+        runtime_api.order(record.path, f"set server {SERVER}/{address} state drain")
