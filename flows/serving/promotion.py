@@ -23,7 +23,7 @@ from flows.progress import Progress
 from flows.serving import probe, records, revisions, start
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
-from flows.serving.front import following, lifecycle
+from flows.serving.front import following, lifecycle, traffic
 from flows.serving.front.record import FrontRecord
 from flows.serving.registry import RUNTIMES
 from flows.serving.revisions import Revision
@@ -125,6 +125,28 @@ class Promotion:
         self.candidate = start.wait_until_healthy(self.candidate, launch, budget_s, progress)
         return self.candidate
 
+    def share(self, percent: int) -> None:
+        """Give the candidate that part of the front's new requests, and the current model the rest.
+
+        Raises:
+            ServingError: the front does not run, or there is none.
+        """
+        assert self.candidate is not None
+        shares = {following.address(self.candidate): percent}
+        if self.current:
+            shares[following.address(self.current)] = 100 - percent
+        traffic.route(self._asked(), shares)
+
+    def statistics(self) -> dict[str, traffic.ServerStats]:
+        """What the front has seen of both, by `candidate` and `current`.
+
+        Raises:
+            ServingError: the front does not run, or there is none.
+        """
+        seen, both = traffic.statistics(self._asked()), {"candidate": self.candidate, "current": self.current}
+        found = {who: seen.get(following.address(endpoint)) for who, endpoint in both.items() if endpoint}
+        return {who: stats for who, stats in found.items() if stats}
+
     def commit(self) -> Endpoint:
         """Move the name to the candidate, then end the old one; the endpoint that serves now.
 
@@ -166,6 +188,13 @@ class Promotion:
     def _front(self) -> FrontRecord | None:
         """The front as the settings say, running; None if they want none."""
         return lifecycle.ensure(self.config, self.endpoints_dir) if self.config.front.enabled else None
+
+    def _asked(self) -> FrontRecord:
+        """The front that clients ask now."""
+        front = (self.current.front if self.current else None) or self._front()
+        if front is None:
+            raise ServingError(f"{self.config.name} has no front that could share its traffic. Switch serve.front on.")
+        return front
 
     def _abandon(self) -> None:
         left, self.candidate = self.candidate, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from flows.stages.evidence import Questions, evaluation_of_current, evaluation_o
 from flows.stages.load_check import load_check
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import StageError, failing_in_words
+from flows.stages.traffic import steps, traffic_check
 
 NAME = "serve"
 ANSWERING = (EndpointState.HEALTHY, EndpointState.DEGRADED, EndpointState.UNVERIFIED)
@@ -73,6 +75,8 @@ def promote(
                 judge(run, checks, report)
             if options.approval:
                 judge(run, checks, ask_a_person(config, checks))
+            if promotion.current:
+                _shift_traffic(run, promotion, checks)
             moved: Endpoint = step(run, "promote", promotion.commit)
             return moved
     except StageError:
@@ -148,6 +152,11 @@ def _ask_questions(
         return
     found = compare(questions.rows, replies, former, questions.embedder, options.margin)
     judge(run, checks, passed("not worse than the current model", found))
+
+
+def _shift_traffic(run: RunContext, promotion: Promotion, checks: list[CheckReport]) -> None:
+    for percent in steps(promotion.config.promotion):
+        judge(run, checks, step(run, f"traffic-{percent}", partial(traffic_check, run, promotion, percent)))
 
 
 def _replies(run: RunContext, endpoint: Endpoint | None, who: str, questions: Questions) -> list[str]:

@@ -2,10 +2,15 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import sys
+import threading
 import time
+from collections import Counter
 
+import httpx
 import pandas as pd
 import psutil
 import pytest
@@ -13,6 +18,7 @@ import pytest
 from deployments.local import CHECKOUT
 from flows.serving import records
 from flows.serving.ask import ask
+from flows.serving.front import haproxy
 from flows.serving.runtimes import process
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
@@ -24,10 +30,10 @@ QUESTIONS = {f"What is part {n} of the contract?": f"Part {n} says who pays for 
 SERVER = f"{sys.executable} {CHECKOUT}/tests/serving/canned_model.py {{model_path}} {{port}}"
 
 
-def model(folder, answers, delay_s=0.0):
+def model(folder, answers, delay_s=0.0, fails=()):
     """A model folder that answers so."""
     folder.mkdir()
-    (folder / "answers.json").write_text(json.dumps({"answers": answers, "delay_s": delay_s}))
+    (folder / "answers.json").write_text(json.dumps({"answers": answers, "delay_s": delay_s, "fails": fails}))
     return str(folder)
 
 
@@ -195,3 +201,70 @@ def test_of_two_promotions_at_once_the_second_waits_for_the_first(prefect, good,
     assert serving.revision == 2
     time.sleep(0.5)
     assert len(servers(good) + servers(other)) == 1
+
+
+class Clients:
+    """Somebody who goes on asking at the address of the name; what came back."""
+
+    def __init__(self, url):
+        self.url = url
+        self.statuses = Counter()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._ask)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def _ask(self):
+        messages = [{"role": "user", "content": "What do customers ask?"}]
+        body = {"model": "fake", "messages": messages, "max_tokens": 9}
+        while not self.over.wait(0.05):
+            answer = httpx.post(f"{self.url}/chat/completions", json=body, timeout=30, trust_env=False)
+            self.statuses[answer.status_code] += 1
+
+
+@pytest.mark.skipif(not shutil.which("haproxy", path=haproxy.PLACES), reason="HAProxy is not installed: make engine")
+def test_traffic_moves_by_steps_and_comes_back_from_a_candidate_that_fails_it(prefect, good, endpoints, tmp_path):
+    def settings(strategy):
+        options = {"rows": 0, "strategy": strategy, "canary_steps": [20, 60], "step_s": 4}
+        return serve("shared", **options) | {"front": {"enabled": True}}
+
+    _, state = prefect.run("serve-variant/local", model={"folder": good}, serve=settings("canary"))
+    assert state["type"] == "COMPLETED", state["message"]
+    first = records.load(endpoints, "shared")
+    bad = model(tmp_path / "bad", QUESTIONS, fails=["customers"])
+    better = model(tmp_path / "better", {**QUESTIONS, "more": "yes"})
+    best = model(tmp_path / "best", {**QUESTIONS, "more": "yes!"})
+
+    with Clients(first.public_url) as clients:
+        run_id, state = prefect.run("serve-variant/local", model={"folder": bad}, serve=settings("canary"))
+        assert "The promotion is refused. canary: 20 % of the traffic: candidate " in state["message"]
+        assert "| canary: 20 % of the traffic | **failed** |" in promotion_page(prefect, run_id)
+        assert records.load(endpoints, "shared") == first
+        assert servers(bad) == []
+        failed = clients.statuses[500]
+        assert 0 < failed < clients.statuses[200]
+
+        run_id, state = prefect.run("serve-variant/local", model={"folder": better}, serve=settings("canary"))
+        assert state["type"] == "COMPLETED", state["message"]
+        steps = re.findall(
+            r"canary: (\d+) % of the traffic . passed . candidate (\d+) requests, 0 failed.* "
+            r"the current model (\d+) requests, 0 failed",
+            promotion_page(prefect, run_id),
+        )
+        assert [int(percent) for percent, _, _ in steps] == [20, 60]
+        shares = [int(new) / (int(new) + int(old)) for _, new, old in steps]
+        assert shares == [pytest.approx(0.2, abs=0.1), pytest.approx(0.6, abs=0.1)]
+
+        run_id, state = prefect.run("serve-variant/local", model={"folder": best}, serve=settings("blue-green"))
+        step = r"blue-green: 100 % of the traffic . passed .* the current model 0 requests"
+        assert re.search(step, promotion_page(prefect, run_id))
+    serving = records.load(endpoints, "shared")
+    assert (serving.revision, serving.public_url) == (3, first.public_url)
+    assert servers(good) == servers(better) == []
+    assert clients.statuses == {200: clients.statuses[200], 500: failed}
