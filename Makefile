@@ -54,7 +54,7 @@ test: lint  ## set everything up and pass every test
 test-kubernetes: $(VENV)/installed $(CLUSTER)/kube-controller-manager  ## the runtime kubernetes on a real API server (Debian 12, root)
 	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest tests/kubernetes'
 
-# Six minutes on two cores, once.
+# Three minutes on two idle cores, once.
 $(CLUSTER)/kube-controller-manager: tests/kubernetes/build.sh
 	tests/kubernetes/build.sh build/kubernetes
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds a real Kubernetes API server and controller manager (1.20.2) from Debian's source into build/kubernetes/bin,
-# beside Debian's etcd. About six minutes on two cores, once. Needs Debian 12 with its mirror in reach; neither root nor
+# beside Debian's etcd. Three minutes on two idle cores, fifteen on busy ones, once. Needs Debian 12 with its mirror in reach; neither root nor
 # changes to the system: packages are unpacked below build/kubernetes, not installed.
 set -euo pipefail
 

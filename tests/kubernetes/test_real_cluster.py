@@ -1,6 +1,6 @@
 """The runtime `kubernetes` against a real API server and controller manager; pods are processes (kubelet.py).
 
-Run by `make test-kubernetes`, as root, about three minutes; docs/serving.md says what it showed.
+Run by `make test-kubernetes`, as root, about two minutes; docs/serving.md says what it showed.
 """
 
 import os
@@ -172,6 +172,12 @@ def test_a_quota_is_told_in_the_clusters_words(plane, kubelet, small, endpoints)
     assert left(plane) == {"deployments": 0, "pods": 0, "services": 0}
 
 
+def test_a_kind_of_objects_that_this_old_cluster_does_not_know_is_told(plane, kubelet, small, endpoints):
+    with pytest.raises(ServingError, match="does not know a PodDisruptionBudget of policy/v1: it is too old for that"):
+        start_endpoint(small(kubernetes={"disruption_budget": True}), Path(), endpoints, silent)
+    wait_for(lambda: left(plane) == {"deployments": 0, "pods": 0, "services": 0}, [])
+
+
 def test_a_user_without_the_role_is_told_and_nothing_is_left(plane, kubelet, small, endpoints):
     with pytest.raises(
         ServingError, match='Kubernetes does not allow it: services "small" is forbidden: User "nobody"'
@@ -206,7 +212,7 @@ def test_the_cluster_mends_a_crash_and_a_lost_pod_and_the_watcher_only_what_it_c
     assert records.load(endpoints, "small").process.name != endpoint.process.name
 
 
-def test_a_server_that_loads_longer_than_a_liveness_probe_would_wait_is_left_to_load(plane, kubelet, small, endpoints):
+def test_a_server_that_is_slow_to_load_is_left_to_load(plane, kubelet, small, endpoints):
     endpoint = start_endpoint(small("--load-s 8"), Path(), endpoints, silent)
     (pod,) = kubelet.of(endpoint.process.name)
     assert (endpoint.state, pod.restarts) == (State.HEALTHY, 0)

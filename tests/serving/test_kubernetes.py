@@ -183,6 +183,15 @@ def test_what_the_user_may_not_is_told_and_nothing_is_left(cluster, model, tmp_p
     assert records.names(tmp_path / "endpoints") == []
 
 
+def test_what_the_cluster_does_not_know_is_told_and_nothing_is_left(cluster, model, tmp_path):
+    cluster.unknown = {"inferenceservices"}
+    with pytest.raises(
+        ServingError, match="know a InferenceService of serving.kserve.io/v1beta1: is KServe installed there?"
+    ):
+        served(cluster, model, tmp_path / "endpoints", kubernetes={"kind": "kserve"})
+    assert cluster.objects == {}
+
+
 def test_a_namespace_that_is_not_there_is_told(cluster, model, tmp_path):
     with pytest.raises(ServingError, match="There is no namespace other at http"):
         served(cluster, model, tmp_path / "endpoints", kubernetes={"namespace": "other"})
