@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.errors import ServingError
-from flows.serving.front import haproxy
+from flows.serving.front import certificate, haproxy
 
 RUNTIMES = ("process", "docker")
 
@@ -112,23 +111,6 @@ def problems(options: FrontOptions, runtime: str, server_port: int) -> list[str]
         haproxy.program()
     except ServingError as error:
         found.append(f"serve.front.enabled: {error}")
-    if options.tls_certificate and (wrong := _unusable(Path(options.tls_certificate).expanduser())):
+    if options.tls_certificate and (wrong := certificate.unusable(Path(options.tls_certificate).expanduser())):
         found.append(f"serve.front.tls_certificate: {wrong}")
     return found
-
-
-def _unusable(certificate: Path) -> str:
-    """Why HAProxy could not take it; empty if it can."""
-    key = certificate.with_name(f"{certificate.name}.key")
-    try:
-        both = certificate, key if key.exists() else None
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*both, password="")
-    except FileNotFoundError:
-        return f"there is no file {certificate}."
-    except (OSError, ssl.SSLError, ValueError) as error:
-        reason = error.strerror if isinstance(error, PermissionError) else str(error)
-        return (
-            f"{certificate} is no PEM file with a certificate and its private key without a password ({reason}). "
-            "Put the certificate, those between it and its root, and the key one behind another into it."
-        )
-    return ""
