@@ -11,8 +11,8 @@ from pydantic import Field
 from flows.errors import FinetuneError
 from flows.serving import scale
 from flows.serving.config import NAME
-from flows.stages.endpoints import failed, remember
-from flows.store.layout import Store
+from flows.stages.endpoints import failed, refresh_page, remember
+from flows.stages.run_context import RunOptions, current_run
 
 
 @flow(name="scale-endpoint")
@@ -26,10 +26,12 @@ def scale_endpoint(
         replicas: How many servers share its requests from now on.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
+    context = current_run(RunOptions(store=store))
     try:
-        endpoint = scale.scale(name, replicas, Store(store).endpoints)
+        endpoint = scale.scale(name, replicas, context.store.endpoints, context.progress("scale"))
     except FinetuneError as error:
         return failed(error)
     remember(endpoint)
+    refresh_page(context.store)
     words = f"{replicas} replica{'' if replicas == 1 else 's'} from now on"
     return Completed(message=f"{name}: {words}; they come and go while it serves.")

@@ -4,7 +4,9 @@ import pytest
 
 from flows.domain_adaptation import domain_adaptation
 from flows.generate_with_endpoint import generate_with_endpoint
+from flows.issue_token import issue_token
 from flows.list_endpoints import list_endpoints
+from flows.revoke_token import revoke_token
 from flows.roll_back import roll_back
 from flows.scale_endpoint import scale_endpoint
 from flows.serve_variant import serve_variant
@@ -20,6 +22,8 @@ FLOWS = [
     list_endpoints,
     watch_endpoints,
     generate_with_endpoint,
+    issue_token,
+    revoke_token,
 ]
 SCHEMAS = {flow.name: flow.parameters.model_dump() for flow in FLOWS}
 DEFINITIONS = {model: of for schema in SCHEMAS.values() for model, of in schema["definitions"].items()}
@@ -50,7 +54,7 @@ def test_every_parameter_says_what_it_is_and_has_a_shape_that_the_form_draws(flo
 
 
 def test_a_name_that_is_none_is_refused_by_the_form():
-    for flow in ("stop-endpoint", "roll-back", "scale-endpoint"):
+    for flow in ("stop-endpoint", "roll-back", "scale-endpoint", "issue-token", "revoke-token"):
         assert SCHEMAS[flow]["properties"]["name"]["pattern"]
     assert SCHEMAS["roll-back"]["properties"]["to"]["minimum"] == 0
     assert SCHEMAS["scale-endpoint"]["properties"]["replicas"]["minimum"] == 1

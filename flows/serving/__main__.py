@@ -1,5 +1,5 @@
-"""Command line: `python -m flows.serving list | logs NAME | stop NAME | stop --all | ask NAME QUESTION`, with `--store
-DIR` for another store than FINETUNE_STORE."""
+"""Command line: `python -m flows.serving list | logs NAME | stop NAME | stop --all | ask NAME QUESTION |
+token issue, list or revoke`, with `--store DIR` for another store than FINETUNE_STORE."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from flows.errors import FinetuneError
-from flows.serving import records
+from flows.serving import records, token_commands
 from flows.serving.ask import ask
 from flows.serving.registry import RUNTIMES
 from flows.serving.stop import stop_endpoint
@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     asking.add_argument("--instruction", default="", help="text before the question, as in training")
     asking.add_argument("--max-tokens", type=int, default=64, help="longest reply, in tokens (default 64)")
     asking.set_defaults(run=_ask)
+
+    token_commands.add(commands, store)
     return parser
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 
 from flows.errors import ServingError
-from flows.progress import Progress
-from flows.serving import probe, records, revisions, start
+from flows.progress import Progress, silent
+from flows.serving import probe, records, replicas, revisions, start
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.front import following, lifecycle, traffic
@@ -67,6 +67,7 @@ class Promotion:
         self.candidate: Endpoint | None = None
         self.serving: Endpoint | None = None
         self._before = 0
+        self._progress: Progress = silent
         self._held = ExitStack()
 
     def __enter__(self) -> Promotion:
@@ -107,7 +108,7 @@ class Promotion:
             ServingError: the wanted port is taken, or the old process could not be ended.
             StartError: the server ended, answered wrongly or was not healthy within the budget; cause and log lines.
         """
-        config, current = self.config, self.current
+        config, current, self._progress = self.config, self.current, progress
         if current and self._serves_already(current):
             progress(1, 1, f"{current.name} serves this model already")
             self.serving = self._watched(current)
@@ -132,10 +133,10 @@ class Promotion:
             ServingError: the front does not run, or there is none.
         """
         assert self.candidate is not None
-        shares = {following.address(self.candidate): percent}
-        if self.current:
-            shares[following.address(self.current)] = 100 - percent
-        traffic.route(self._asked(), shares)
+        servers = self._servers_of_current()
+        # Weights count for one server, so those of the current model's servers have a part of its share each.
+        rest = max(round((100 - percent) / len(servers)), percent < 100) if servers else 0
+        traffic.route(self._asked(), dict.fromkeys(servers, rest) | {following.address(self.candidate): percent})
 
     def statistics(self) -> dict[str, traffic.ServerStats]:
         """What the front has seen of both, by `candidate` and `current`.
@@ -143,9 +144,11 @@ class Promotion:
         Raises:
             ServingError: the front does not run, or there is none.
         """
-        seen, both = traffic.statistics(self._asked()), {"candidate": self.candidate, "current": self.current}
-        found = {who: seen.get(following.address(endpoint)) for who, endpoint in both.items() if endpoint}
-        return {who: stats for who, stats in found.items() if stats}
+        assert self.candidate is not None
+        seen = traffic.statistics(self._asked())
+        both = {"candidate": [following.address(self.candidate)], "current": self._servers_of_current()}
+        found = {who: [seen[server] for server in servers if server in seen] for who, servers in both.items()}
+        return {who: traffic.together(stats) for who, stats in found.items() if stats}
 
     def commit(self) -> Endpoint:
         """Move the name to the candidate, then end the old one; the endpoint that serves now.
@@ -166,7 +169,24 @@ class Promotion:
         self.candidate, self.serving = None, serving
         records.delete(folder, new.name)
         end_leftovers(name, folder, serving=serving)
+        self._bring_up_replicas(serving)
         return serving
+
+    def _servers_of_current(self) -> list[str]:
+        """Addresses of the current model's server and replicas."""
+        if self.current is None:
+            return []
+        return following.servers(self.current, records.beside(self.endpoints_dir, self.config.name))
+
+    def _bring_up_replicas(self, serving: Endpoint) -> None:
+        """Start the replicas and wait for them; what goes wrong with them is not the promotion's, but the watcher's."""
+        if serving.front is None:
+            return
+        budget_s = self.config.startup_budget_s or replicas.REPLICAS_BUDGET_S
+        try:
+            replicas.bring_up(serving, self.endpoints_dir, budget_s, self._progress)
+        except ServingError as error:
+            logger.error("The replicas of %s: %s", serving.name, error)
 
     def _serves_already(self, current: Endpoint) -> bool:
         same = current.settings == start.settings_digest(self.config, self.model_dir)
@@ -176,13 +196,14 @@ class Promotion:
         """What serves already, from now on watched as the settings say."""
         front = self._front()
         if (current.watch, current.front) == (self.config.watch, front):
-            following.send_all_to(current)
+            self._bring_up_replicas(current)
             return current
         revisions.amend(self.endpoints_dir, current.name, current.revision, self.config)
         new = current.model_copy(update={"watch": self.config.watch, "front": front})
-        following.send_all_to(new)
+        following.share(new, records.beside(self.endpoints_dir, new.name))
         records.save(self.endpoints_dir, new)
         following.settle(new.name, self.endpoints_dir, new)
+        self._bring_up_replicas(new)
         return new
 
     def _front(self) -> FrontRecord | None:

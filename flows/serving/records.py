@@ -2,6 +2,7 @@
 
 Beside `NAME` there may be `NAME.next` (being started, not yet checked) and `NAME.previous` (replaced, being stopped).
 Both are gone after a start that ended in any way but being killed; the next start or stop of that name clears them.
+`NAME.2`, `NAME.3` ... are its replicas behind its front.
 """
 
 from __future__ import annotations
@@ -81,6 +82,16 @@ def unknown(folder: Path, name: str) -> ServingError:
 def names(folder: Path) -> list[str]:
     """Names of all records, sorted."""
     return sorted(path.stem for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
+def beside(folder: Path, name: str) -> list[Endpoint]:
+    """The recorded replicas of a name: `NAME.2`, `NAME.3` and so on.
+
+    Raises:
+        ServingError: a file is no record.
+    """
+    found = [one for one in names(folder) if one.startswith(f"{name}.") and one.removeprefix(f"{name}.").isdigit()]
+    return [endpoint for one in found if (endpoint := load(folder, one))]
 
 
 def list_endpoints(folder: Path) -> list[Endpoint]:

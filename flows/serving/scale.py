@@ -6,21 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flows.errors import ServingError
+from flows.progress import Progress, silent
 from flows.serving import records, revisions, start
+from flows.serving import replicas as replica_servers
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import ClusterRecord, Endpoint
+from flows.serving.front import lifecycle
+from flows.serving.replicas import REPLICAS_BUDGET_S
 from flows.serving.runtimes import kubernetes
 from flows.serving.state import State
 
 # What a runtime does to have so many replicas: given the endpoint, its settings and the number, the settings from now
-# on. A runtime without an entry has one replica.
+# on. The servers of this machine are started and ended after that, one with a URL only has one replica.
 Scaler = Callable[[Endpoint, ServeConfig, int], ServeConfig]
 
 
-def scale(name: str, replicas: int, endpoints_dir: Path) -> Endpoint:
+def scale(name: str, replicas: int, endpoints_dir: Path, progress: Progress = silent) -> Endpoint:
     """Have that many replicas of an endpoint from now on, after a restart or a roll-back to this revision too.
 
-    It does not wait for them: the endpoint serves meanwhile with what it has.
+    The endpoint serves meanwhile with what it has. Replicas on this machine are awaited, pods of a cluster are not.
 
     Returns:
         The endpoint as it is recorded now.
@@ -39,16 +43,17 @@ def scale(name: str, replicas: int, endpoints_dir: Path) -> Endpoint:
         scaler = SCALERS.get(endpoint.runtime)
         if scaler is None:
             raise ServingError(
-                f"{name} runs as a {endpoint.process.words}: one server, one replica. Several replicas on one machine "
-                "need the front, which shares the requests between them; a cluster has them by itself (serve.runtime "
-                "kubernetes)."
+                f"{name} is a {endpoint.process.words}, which somebody else runs: its replicas are theirs to scale."
             )
         former = revisions.load(endpoints_dir, name, endpoint.revision)
         config = scaler(endpoint, former.config, replicas)
         revisions.amend(endpoints_dir, name, former.number, config)
         settings = start.settings_digest(config, Path(former.model_dir))
-        new = endpoint.model_copy(update={"settings": settings})
+        front = lifecycle.ensure(config, endpoints_dir) if endpoint.front else None
+        new = endpoint.model_copy(update={"settings": settings, "front": front})
         records.save(endpoints_dir, new)
+        if new.front:
+            replica_servers.bring_up(new, endpoints_dir, config.startup_budget_s or REPLICAS_BUDGET_S, progress)
         return new
 
 
@@ -65,4 +70,17 @@ def _in_cluster(endpoint: Endpoint, config: ServeConfig, replicas: int) -> Serve
     return config.model_copy(update={"kubernetes": options.model_copy(update={"replicas": replicas})})
 
 
-SCALERS: dict[str, Scaler] = {"kubernetes": _in_cluster}
+def _behind_front(endpoint: Endpoint, config: ServeConfig, replicas: int) -> ServeConfig:
+    if endpoint.front is None:
+        raise ServingError(
+            f"{endpoint.name} runs as a {endpoint.process.words}: one server, one replica. Several replicas on one "
+            "machine need the front, which shares the requests between them: serve it again with serve.front.enabled. "
+            "A cluster has them by itself (serve.runtime kubernetes)."
+        )
+    config = config.model_copy(update={"front": config.front.model_copy(update={"replicas": replicas})})
+    if found := start.problems(config):
+        raise ServingError("\n".join(found))
+    return config
+
+
+SCALERS: dict[str, Scaler] = {"kubernetes": _in_cluster, "process": _behind_front, "docker": _behind_front}

@@ -141,6 +141,15 @@ def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_por
     return launch, place
 
 
+def _on_devices(config: ServeConfig, replica: int) -> ServeConfig:
+    """The settings for that replica, from 1: on GPUs of its own if they name them."""
+    devices = config.front.replica_devices if config.front.enabled else []
+    if not devices:
+        return config
+    environment = [*config.environment, f"CUDA_VISIBLE_DEVICES={devices[replica - 1]}"]
+    return config.model_copy(update={"environment": environment})
+
+
 def launch_beside(
     config: ServeConfig,
     model_dir: Path,
@@ -150,6 +159,7 @@ def launch_beside(
     current: Endpoint | None = None,
     former_port: int = 0,
     patient: bool = True,
+    replica: int = 1,
 ) -> tuple[Endpoint, Launch]:
     """Start the server on a port of its own; its record, not yet saved, and what runs.
 
@@ -157,8 +167,10 @@ def launch_beside(
         NotYetError: it needs something first that takes long, and is not `patient`.
         ServingError: the wanted port is taken (by others than `current`), or the program or image is missing.
     """
+    digest = settings_digest(config, model_dir)
+    config = _on_devices(config, replica)
     launch, place = _plan(config, model_dir, current, former_port)
-    order = Order(config, place, endpoints_dir.resolve(), settings_digest(config, model_dir), progress, patient)
+    order = Order(config, place, endpoints_dir.resolve(), digest, progress, patient)
     return _launch(launch, order), launch
 
 

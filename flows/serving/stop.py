@@ -36,12 +36,13 @@ def _stop(name: str, endpoints_dir: Path) -> Endpoint | None:
     serving = records.load(endpoints_dir, name)
     cleared = end_leftovers(name, endpoints_dir, serving=serving)
     if serving is None:
+        _end_replicas(name, endpoints_dir)
         return cleared
     if serving.state is not State.STOPPED:  # said first, so that nobody takes the end that follows for a failure
         records.save(endpoints_dir, serving.model_copy(update={"state": State.DRAINING, "why": ""}))
     if front := fronts.load(endpoints_dir, name):
         lifecycle.stop(front)
-    ended = end(serving)
+    ended = [*end(serving), *_end_replicas(name, endpoints_dir)]
     if serving.state is State.STOPPED and not ended:
         return serving
     if serving.runtime == "external":
@@ -83,6 +84,15 @@ def end_leftovers(name: str, endpoints_dir: Path, *, serving: Endpoint | None) -
         records.delete(endpoints_dir, leftover_name)
         cleared = leftover.model_copy(update={"state": State.STOPPED, "why": f"Ended {_words(ended, leftover)}."})
     return cleared
+
+
+def _end_replicas(name: str, endpoints_dir: Path) -> list[int | str]:
+    """End and forget the replicas; what was ended."""
+    ended: list[int | str] = []
+    for replica in records.beside(endpoints_dir, name):
+        ended += end(replica)
+        records.delete(endpoints_dir, replica.name)
+    return ended
 
 
 def _words(ended: Sequence[int | str], endpoint: Endpoint) -> str:

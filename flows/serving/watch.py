@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flows.errors import ServingError
 from flows.serving import history as histories
-from flows.serving import records, restarts, revisions
+from flows.serving import records, replicas, restarts, revisions
 from flows.serving.checks import check
 from flows.serving.endpoint import Endpoint
 from flows.serving.front import following
@@ -103,6 +103,7 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
     history.add(found.sample)
     history.answered = found.answered
     state, why = decide(history, found.endpoint.state, found.error, endpoint.failure_threshold, now)
+    short = _tend_replicas(folder, endpoint, state)
     if hung := restarts.hung(endpoint, history, state, now):
         state, why = State.FAILED, f"{hung} {why}"
     if state is State.FAILED:
@@ -111,6 +112,8 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
         _record_started(folder, endpoint, found.endpoint)
     if front_error and state is not State.STARTING:  # whatever the server can do, nobody gets there
         state, why = State.UNHEALTHY, front_error
+    if short and state in (State.HEALTHY, State.UNVERIFIED):
+        state, why = State.DEGRADED, short
     changes += history.move(endpoint.name, state, why or found.endpoint.why, now)
     steady = state in (State.HEALTHY, State.UNVERIFIED) and history.since and now - history.since >= restarts.STEADY
     if steady:
@@ -126,6 +129,20 @@ def _heal_front(folder: Path, endpoint: Endpoint) -> str:
         if free and records.load(folder, endpoint.name) != endpoint:
             return ""
         return following.heal(endpoint, settled=free)
+
+
+def _tend_replicas(folder: Path, endpoint: Endpoint, state: State) -> str:
+    """Start, end and check what shares its requests; what is missing, empty if nothing is."""
+    if endpoint.front is None:
+        return ""
+    with records.starting(folder, endpoint.name, wait_s=0) as free:
+        if not free or records.load(folder, endpoint.name) != endpoint:
+            return ""
+        try:
+            found = replicas.tend(endpoint.model_copy(update={"state": state}), folder)
+        except ServingError as error:
+            return f"Its replicas are not known: {error}"
+    return "" if found.complete else f"{found.answering + 1} of {found.wanted} replicas answer. {found.why}"
 
 
 def _notice(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> list[Change]:

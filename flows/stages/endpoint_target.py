@@ -17,6 +17,7 @@ from flows.errors import ConfigError, ServingError
 from flows.serving import access, probe, records
 from flows.serving.endpoint import KEY_VARIABLE, Endpoint
 from flows.serving.state import State
+from flows.stages import endpoint_tokens
 from flows.store.layout import Store
 
 
@@ -70,7 +71,20 @@ def _of_store(store: Store, name: str) -> Chosen:
         raise ServingError(f"endpoint.name: '{name}' is {endpoint.state.value}. Serve it again with serve-variant.")
     model = endpoint.model or _learned(endpoint)
     served = [name, str(endpoint.revision), endpoint.model_dir or endpoint.model_uri, endpoint.settings]
-    return Chosen(access.public_target(endpoint.model_copy(update={"model": model})), served)
+    target = access.public_target(endpoint.model_copy(update={"model": model}))
+    return Chosen(target, served, _token(store, endpoint))
+
+
+def _token(store: Store, endpoint: Endpoint) -> dict[str, str]:
+    """What to put into the environment for an endpoint that asks for a token, unless one is there."""
+    if endpoint.front is None or not endpoint.front.guarded or os.environ.get(KEY_VARIABLE):
+        return {}
+    if key := endpoint_tokens.key_for(store, endpoint.name):
+        return {KEY_VARIABLE: key}
+    raise ServingError(
+        f"endpoint.name: '{endpoint.name}' asks for a token, and no block of this Prefect holds a valid one. Run "
+        f"issue-token for it, or put one into the environment variable {KEY_VARIABLE} of the worker."
+    )
 
 
 def _learned(endpoint: Endpoint) -> str:

@@ -15,13 +15,24 @@ from tests.benchmarks import (
     demo_again,
     failed_start,
     finetune_stage,
+    front_overhead,
     healthy_latency,
+    promotion_drops,
     supervised_tokens,
     watch_endpoints,
 )
 from tests.benchmarks.rows import Row
 
-MODULES = finetune_stage, supervised_tokens, demo_again, watch_endpoints, healthy_latency, failed_start
+MODULES = (
+    finetune_stage,
+    supervised_tokens,
+    demo_again,
+    watch_endpoints,
+    healthy_latency,
+    failed_start,
+    front_overhead,
+    promotion_drops,
+)
 BENCHMARKS = {module.NAME: module for module in MODULES}
 RESULTS = Path("build/benchmarks.json")
 

@@ -16,6 +16,8 @@ ASKED = {
     "stop-endpoint/local": {"name": "demo"},
     "roll-back/local": {"name": "demo"},
     "scale-endpoint/local": {"name": "demo", "replicas": 2},
+    "issue-token/local": {"name": "demo", "token_name": "nightly"},
+    "revoke-token/local": {"name": "demo", "token_name": "nightly"},
     "generate-with-endpoint/local": {"endpoint": {"name": "demo"}, "rows": "questions.jsonl"},
 }
 
@@ -42,6 +44,8 @@ def test_the_deployments_are_there():
         "stop-endpoint/local",
         "roll-back/local",
         "scale-endpoint/local",
+        "issue-token/local",
+        "revoke-token/local",
         "list-endpoints/local",
         "generate-with-endpoint/local",
         "watch-endpoints/every-minute",

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds a real Kubernetes API server and controller manager (1.20.2) from Debian's source into build/kubernetes/bin,
-# beside Debian's etcd. Three minutes on two idle cores, fifteen on busy ones, once. Needs Debian 12 with its mirror in reach; neither root nor
-# changes to the system: packages are unpacked below build/kubernetes, not installed.
+# beside Debian's etcd. Three minutes on two idle cores, fifteen on busy ones, once. Needs Debian 12 with its mirror in
+# reach; neither root nor changes to the system: packages are unpacked below build/kubernetes, not installed.
 set -euo pipefail
 
 ROOT=$(realpath -m "${1:-build/kubernetes}")

@@ -57,7 +57,8 @@ def pod_status(image):
 class Cluster:
     """The server, its objects by (plural, name), and what it was asked.
 
-    `forbidden` is a set of (method, plural) that the user may not, `unknown` of kinds it has not; `model` what its pods serve; `quota` is a message.
+    `forbidden` is a set of (method, plural) that the user may not, `unknown` of kinds it has not; `model` what its pods
+    serve; `quota` is a message.
     """
 
     def __init__(self, folder: Path, namespace="models", token="kube-token"):

@@ -88,7 +88,7 @@ def test_it_is_healthy_once_it_has_answered_and_is_only_forgotten(gateway, tmp_p
     assert ask(endpoint, "Hi?") == "yes"
     shown = subprocess.run(curl_line(endpoint, "Hi?"), shell=True, capture_output=True, text=True, check=True).stdout
     assert json.loads(shown) == fake_server.ANSWER
-    with pytest.raises(ServingError, match="theirs runs as a server at http.*: one server, one replica"):
+    with pytest.raises(ServingError, match="theirs is a server at http.*, which somebody else runs"):
         scale("theirs", 2, folder)
     assert KEY not in written(folder) + curl_line(endpoint, "Hi?") + str(endpoint)
     assert start_endpoint(config(gateway, served_model_name="small"), Path(), folder, silent) == endpoint

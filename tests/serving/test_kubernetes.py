@@ -115,6 +115,23 @@ def led_to(cluster):
     return cluster.objects["services", "pod"]["spec"]["selector"]["prefect-finetune/start"]
 
 
+def test_a_move_that_breaks_off_leads_the_service_back(cluster, model, tmp_path, monkeypatch):
+    folder = tmp_path / "endpoints"
+    first = served(cluster, model, folder)
+    moved = []
+
+    def full(*_):
+        moved.append(led_to(cluster))
+        raise ServingError("disk full")
+
+    monkeypatch.setattr(revisions, "keep", full)
+    with pytest.raises(ServingError, match="disk full"):
+        served(cluster, model, folder, kubernetes={"image": "vllm:2"})
+    assert moved != [first.process.name]
+    assert led_to(cluster) == first.process.name
+    assert kinds(cluster) == ["deployments", "pods", "services", "services"]
+
+
 def test_a_service_of_that_name_that_is_somebody_elses_is_left_alone(cluster, model, tmp_path):
     cluster.create("services", {"metadata": {"name": "pod", "labels": {"app": "theirs"}}, "spec": {}})
     with pytest.raises(ServingError, match="Namespace models has a Service pod already, which is not this endpoint's"):

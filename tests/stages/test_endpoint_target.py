@@ -7,6 +7,8 @@ import pytest
 from flows.errors import ConfigError, ServingError
 from flows.serving import records
 from flows.serving.endpoint import Endpoint, ProcessRecord
+from flows.serving.front.options import FrontOptions
+from flows.serving.front.record import FrontRecord
 from flows.serving.state import State
 from flows.stages.endpoint_target import EndpointChoice, find_target, in_environment
 from flows.store.layout import Store
@@ -47,6 +49,25 @@ def test_what_cannot_be_asked_is_named(store):
     records.save(store.endpoints, endpoint(model="", identity="none"))
     with pytest.raises(ServingError, match="does not say which model to ask for"):
         find_target(store, EndpointChoice(name="demo"))
+
+
+def test_an_endpoint_behind_a_front_is_asked_there_with_a_token_of_the_environment(store, tmp_path, monkeypatch):
+    options = FrontOptions(enabled=True, access="token")
+    front = FrontRecord(name="demo", folder=str(tmp_path / "front"), port=18443, options=options)
+    records.save(store.endpoints, endpoint(front=front))
+    monkeypatch.delenv("FINETUNE_ENDPOINT_API_KEY", raising=False)
+    with pytest.raises(ServingError, match=r"endpoint\.name: 'demo' asks for a token, and no block .* Run issue-token"):
+        find_target(store, EndpointChoice(name="demo"))
+    monkeypatch.setenv("FINETUNE_ENDPOINT_API_KEY", "k")
+    found = find_target(store, EndpointChoice(name="demo"))
+    assert (found.target.base_url, found.target.api_key_env) == (
+        "http://127.0.0.1:18443/v1",
+        "FINETUNE_ENDPOINT_API_KEY",
+    )
+    assert found.secrets == {}
+    open_front = front.model_copy(update={"options": FrontOptions(enabled=True)})
+    records.save(store.endpoints, endpoint(front=open_front))
+    assert find_target(store, EndpointChoice(name="demo")).target.api_key_env == ""
 
 
 def test_a_key_is_in_the_environment_for_so_long_only():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.errors import ServingError
+from flows.serving import records
 from flows.serving.endpoint import ClusterRecord, Endpoint
 from flows.serving.front import folder as files
 from flows.serving.front import lifecycle, traffic
@@ -14,12 +16,32 @@ from flows.serving.front.record import FrontRecord
 from flows.serving.runtimes import kubernetes_name
 from flows.serving.state import State
 
+ANSWERING = (State.HEALTHY, State.UNVERIFIED, State.DEGRADED)
+
 logger = logging.getLogger(__name__)
 
 
 def address(endpoint: Endpoint) -> str:
     """Where a front finds its server, as 127.0.0.1:8001."""
     return urlsplit(endpoint.url).netloc
+
+
+def servers(endpoint: Endpoint, replicas: Sequence[Endpoint] = ()) -> list[str]:
+    """Addresses that should get its requests: of all that answer, the endpoint's own alone if none does."""
+    good = [one for one in (endpoint, *replicas) if one.state in ANSWERING]
+    return [address(one) for one in good or [endpoint]]
+
+
+def share(endpoint: Endpoint, replicas: Sequence[Endpoint]) -> None:
+    """Have its front, if it has one, share new requests among the endpoint and those of its replicas that answer.
+
+    Raises:
+        ServingError: the front does not run.
+    """
+    if endpoint.front:
+        shares = dict.fromkeys(servers(endpoint, replicas), 100)
+        if files.shares(endpoint.front.path) != shares:
+            traffic.route(endpoint.front, shares)
 
 
 def send_all_to(endpoint: Endpoint, record: FrontRecord | None = None) -> None:
@@ -35,7 +57,7 @@ def send_all_to(endpoint: Endpoint, record: FrontRecord | None = None) -> None:
 
 
 def settle(name: str, endpoints_dir: Path, serving: Endpoint | None) -> FrontRecord | None:
-    """Have the name's front as the record of what serves says: all to that one, or no front at all.
+    """Have the name's front as the records of what serves say: all to that and its replicas, or no front at all.
 
     For what a promotion left behind. A failure is logged, so that it does not keep anybody from ending servers.
 
@@ -43,14 +65,13 @@ def settle(name: str, endpoints_dir: Path, serving: Endpoint | None) -> FrontRec
         The front that runs.
     """
     try:
-        running = serving is not None and serving.state not in (State.STOPPED, State.DRAINING)
-        front = serving.front if serving and running else None
-        if front:
-            lifecycle.revive(front)
-        if serving and running:
-            send_all_to(serving)
-        if front:
-            return front
+        running = serving if serving and serving.state not in (State.STOPPED, State.DRAINING) else None
+        if running and isinstance(running.process, ClusterRecord):
+            kubernetes_name.point(running.process)
+        if running and running.front:
+            lifecycle.revive(running.front)
+            share(running, records.beside(endpoints_dir, name))
+            return running.front
         if started := files.load(endpoints_dir, name):
             lifecycle.stop(started)
     except ServingError as error:
@@ -63,7 +84,7 @@ def heal(endpoint: Endpoint, settled: bool) -> str:
 
     Args:
         endpoint: as recorded.
-        settled: nobody is moving the name, so all requests are this server's; else whoever does knows where they go.
+        settled: nobody is moving the name, so the records say who gets requests; else whoever does knows where they go.
 
     Returns:
         What is wrong with it; empty if it works, or if the endpoint has none.
@@ -78,8 +99,8 @@ def heal(endpoint: Endpoint, settled: bool) -> str:
     try:
         if lifecycle.revive(front):
             logger.warning("The front of %s had died and was started again.", endpoint.name)
-        if settled and files.shares(front.path) != {address(endpoint): 100}:
-            send_all_to(endpoint)
+        if settled:
+            share(endpoint, records.beside(front.path.parents[1], endpoint.name))
     except ServingError as error:
         return f"Its front does not work: {error}"
     return ""

@@ -66,10 +66,12 @@ frontend public
     http-request set-var(txn.expires) req.fhdr(authorization),word(2,' '),sha2(256),hex,map_str_int({tokens},0)
     http-request set-var(txn.now) date()
     acl guarded var(txn.access) -m str token
+    acl long req.fhdr(authorization),length -m int gt 1024
     acl one_header req.fhdr_cnt(authorization) eq 1
     acl scheme var(txn.scheme) -m str -i bearer backendai
     acl known var(txn.expires) -m int gt 0
     acl in_time var(txn.expires),sub(txn.now) -m int gt 0
+    http-request return {long} if guarded long
     http-request return {none} if guarded !one_header
     http-request return {none} if guarded !scheme
     http-request return {wrong} if guarded !known
@@ -78,6 +80,7 @@ frontend public
     default_backend {backend}
 """
 ERRORS = {
+    # Before 3.2 HAProxy words this one itself (https://github.com/haproxy/haproxy/issues/3032).
     400: ("Bad Request", "This is no HTTP request, or its head (with the token) is longer than 15 KiB."),
     408: ("Request Time-out", "The request did not come whole in time."),
     500: ("Internal Server Error", "The front of this endpoint made a mistake."),
@@ -116,7 +119,7 @@ def config_text(record: FrontRecord) -> str:
     """Its configuration, all but the servers: what takes a new process when it changes."""
     options = record.options
     host = f"[{options.host}]" if ":" in options.host else options.host
-    tls = f" ssl crt {record.certificate} alpn h2,http/1.1" if record.certificate else ""
+    tls = f" ssl crt {record.certificate} alpn http/1.1" if record.certificate else ""
     return TEMPLATE.format(
         socket=SOCKET,
         drain_s=options.drain_s,
@@ -127,6 +130,7 @@ def config_text(record: FrontRecord) -> str:
         tokens=TOKENS,
         backend=BACKEND,
         none=_unauthorized("Give a token of this endpoint in one header, Authorization: Bearer TOKEN."),
+        long=_refusal(431, "This header is longer than 1024 characters, and so is no token.", "invalid_api_key"),
         wrong=_unauthorized("This is no token of this endpoint, or it was revoked."),
         expired=_unauthorized("This token has expired.", "token_expired"),
     )
@@ -155,8 +159,12 @@ def write_errors(folder: Path) -> None:
 
 
 def _unauthorized(words: str, code: str = "invalid_api_key") -> str:
+    return f"{_refusal(401, words, code)} hdr WWW-Authenticate Bearer"
+
+
+def _refusal(status: int, words: str, code: str) -> str:
     body = _error(words, "invalid_request_error", code)
-    return f"status 401 content-type application/json string '{body}' hdr WWW-Authenticate Bearer"
+    return f"status {status} content-type application/json string '{body}'"
 
 
 def _error(words: str, kind: str, code: str | None) -> str:

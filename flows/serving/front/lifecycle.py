@@ -9,8 +9,8 @@ from pathlib import Path
 from flows.errors import ServingError
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import ProcessRecord
+from flows.serving.front import certificate, haproxy, runtime_api, traffic
 from flows.serving.front import folder as files
-from flows.serving.front import haproxy, runtime_api, traffic
 from flows.serving.front.record import FrontRecord
 from flows.serving.runtimes import process
 from flows.serving.variants.launch import Launch
@@ -80,12 +80,14 @@ def _bring_up(record: FrontRecord) -> bool:
     haproxy.write_private(folder / haproxy.ACCESS, haproxy.access_text(record))
     if running and (folder / haproxy.CONFIG).read_text() == text:
         runtime_api.order(folder, f"set map {haproxy.ACCESS} mode {record.options.access}")
+        certificate.renew(record)
         return False
     haproxy.write_errors(folder)
     (folder / haproxy.CONFIG).write_text(text)
     (folder / haproxy.SERVERS).write_text(haproxy.servers_text(files.shares(folder)))
     (folder / haproxy.TOKENS).touch(0o600)
     _start(record, running)
+    certificate.remember(record)
     return True
 
 

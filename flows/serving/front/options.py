@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from flows.config import Config
 from flows.errors import ServingError
-from flows.serving.front import haproxy
+from flows.serving.front import certificate, haproxy
 
 RUNTIMES = ("process", "docker")
 
@@ -57,6 +56,20 @@ class FrontOptions(Config):
         description="open: whoever reaches the address may ask. token: each request on every path needs one of the "
         "endpoint's tokens, which the flow issue-token makes.",
     )
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        title="Replicas",
+        description="Servers of the model on this machine that share the requests; each needs its own memory. In a "
+        "promotion one is checked and takes over, the others follow.",
+    )
+    replica_devices: list[Annotated[str, Field(pattern=r"^\d{1,3}(,\d{1,3})*$")]] = Field(
+        default=[],
+        max_length=64,
+        title="GPUs of the replicas",
+        description="Numbers of the GPUs of each replica, an entry a replica, as 0,1 and 2,3; empty: all see the same.",
+    )
     drain_s: int = Field(
         default=30,
         ge=1,
@@ -75,14 +88,22 @@ class FrontOptions(Config):
 
 
 def problems(options: FrontOptions, runtime: str, server_port: int) -> list[str]:
-    """What cannot work on this machine, a line each; nothing is asked of a front that is switched off."""
+    """What cannot work on this machine, a line each; of a front that is switched off nothing else is asked."""
     if not options.enabled:
-        return []
+        alone = "serve.front.replicas: replicas share their requests through the front. Switch serve.front.enabled on."
+        return [alone] if options.replicas > 1 else []
     found = []
     if runtime not in RUNTIMES:
         found.append(
             f"serve.front.enabled: runtime {runtime} has its own stable address (a Service, the URL). Switch the front "
             f"off, or choose runtime {' or '.join(RUNTIMES)}."
+        )
+    if options.replica_devices and runtime != "process":
+        found.append("serve.front.replica_devices: only replicas of the runtime process get GPUs of their own.")
+    elif options.replica_devices and len(options.replica_devices) < options.replicas:
+        found.append(
+            f"serve.front.replica_devices: {len(options.replica_devices)} entries for {options.replicas} replicas. "
+            "Give one for each, or none."
         )
     if options.port and options.port == server_port:
         found.append(f"serve.front.port: {options.port} is serve.port too. Leave serve.port 0: the front is asked.")
@@ -90,23 +111,6 @@ def problems(options: FrontOptions, runtime: str, server_port: int) -> list[str]
         haproxy.program()
     except ServingError as error:
         found.append(f"serve.front.enabled: {error}")
-    if options.tls_certificate and (wrong := _unusable(Path(options.tls_certificate).expanduser())):
+    if options.tls_certificate and (wrong := certificate.unusable(Path(options.tls_certificate).expanduser())):
         found.append(f"serve.front.tls_certificate: {wrong}")
     return found
-
-
-def _unusable(certificate: Path) -> str:
-    """Why HAProxy could not take it; empty if it can."""
-    key = certificate.with_name(f"{certificate.name}.key")
-    try:
-        both = certificate, key if key.exists() else None
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*both, password="")
-    except FileNotFoundError:
-        return f"there is no file {certificate}."
-    except (OSError, ssl.SSLError, ValueError) as error:
-        reason = error.strerror if isinstance(error, PermissionError) else str(error)
-        return (
-            f"{certificate} is no PEM file with a certificate and its private key without a password ({reason}). "
-            "Put the certificate, those between it and its root, and the key one behind another into it."
-        )
-    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from flows.errors import ServingError
@@ -84,6 +85,23 @@ def statistics(record: FrontRecord) -> dict[str, ServerStats]:
         ServingError: the front does not run.
     """
     return {address: _stats(row) for address, row in runtime_api.servers(record.path).items()}
+
+
+def together(stats: Sequence[ServerStats]) -> ServerStats:
+    """Of several servers: sums, and averages weighted by their requests."""
+    requests = sum(one.requests for one in stats)
+
+    def average(times: list[int]) -> int:
+        weighted = sum(ms * one.requests for ms, one in zip(times, stats, strict=True))
+        return round(weighted / requests) if requests else 0
+
+    return ServerStats(
+        requests,
+        sum(one.errors for one in stats),
+        sum(one.sessions for one in stats),
+        average([one.first_byte_ms for one in stats]),
+        average([one.total_ms for one in stats]),
+    )
 
 
 def _stats(row: dict[str, str]) -> ServerStats:

@@ -12,7 +12,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.server.seen.append((self.path, dict(self.headers)))
+        self.server.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         if self.path.endswith("/gone"):
             self.connection.close()
         elif self.path.endswith(("/slow", "/cut")):
