@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from flows.config import Config
 from flows.errors import ServingError
@@ -214,7 +215,7 @@ def stop(record: ContainerRecord, port: int, grace_s: float = GRACE_S) -> list[s
         with contextlib.suppress(OSError):  # a full disk is no reason to leave it running
             _copy_log(client, record, tail="all")
         with contextlib.suppress(NotFound):
-            client.remove_container(record.id, v=True, force=True)
+            _remove(client, record.id)
     if not process.wait_until(lambda: _state(record) is None, 10):
         raise ServingError(f"The container {record.name} cannot be removed. Look at it with `docker inspect`.")
     if not state["Running"]:
@@ -304,9 +305,22 @@ def _run(launch: Launch, log: Path, order: Order, *, init: bool) -> ContainerRec
             client.start(record.id)
         except BaseException:
             with contextlib.suppress(Exception):
-                client.remove_container(record.id, v=True, force=True)
+                _remove(client, record.id)
             raise
     return record
+
+
+def _remove(client: APIClient, container: str) -> None:
+    """Remove it, running or not; again while the engine is still at ending it (Podman: container state improper)."""
+    from docker.errors import APIError
+
+    def unfinished(error: BaseException) -> bool:
+        return isinstance(error, APIError) and error.is_server_error()
+
+    removal = Retrying(
+        retry=retry_if_exception(unfinished), wait=wait_fixed(0.5), stop=stop_after_delay(5), reraise=True
+    )
+    removal(client.remove_container, container, v=True, force=True)
 
 
 def _host_config(client: APIClient, launch: Launch, order: Order) -> dict[str, Any]:
