@@ -30,6 +30,7 @@ from flows.serving.sweep import end_orphans
 from flows.serving.thresholds import decide
 
 THREADS = 200
+LONGEST_PASS = timedelta(minutes=5)
 UNKNOWN_BUDGET = timedelta(minutes=30)  # of a start whose watcher was killed before it could write its budget down
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
     found = check(endpoint, history, now)
     if records.load(folder, endpoint.name) != endpoint:  # replaced or stopped meanwhile: for the next pass
         return changes
+    _mend_clock(history, now)
     history.add(found.sample)
     history.answered = found.answered
     state, why = decide(history, found.endpoint.state, found.error, endpoint.failure_threshold, now)
@@ -171,6 +173,15 @@ def _notice(folder: Path, endpoint: Endpoint, history: History, now: datetime) -
         revision=endpoint.revision,
     )
     return [history.change(change)]
+
+
+def _mend_clock(history: History, now: datetime) -> None:
+    """Time in which nobody looked, or that only a clock set anew has seen, is none of a start's budget."""
+    if history.start_until is None or not history.samples:
+        return
+    passed = now - datetime.fromtimestamp(history.samples[-1].at, now.tzinfo)
+    if not timedelta(0) <= passed <= LONGEST_PASS:
+        history.start_until += passed
 
 
 def _finish_stop(folder: Path, endpoint: Endpoint) -> Endpoint:

@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import pytest
+
+from flows.serving.stop import stop_endpoint
+from tests.serving.world import World
+
+
+@pytest.fixture
+def world(tmp_path):
+    """An endpoint on a server that can be told to fail, and passes of the watcher at times of the test's choice."""
+    world = World(tmp_path)
+    yield world
+    stop_endpoint("fake", world.folder)
+
+
+@pytest.fixture(scope="session")
+def llama(tiny_models):
+    """Folder of a tiny random Llama."""
+    return Path(tiny_models["llama-3"])
