@@ -131,7 +131,10 @@ class Local:
 
     def _start_server(self, former: LocalPrefect | None) -> LocalPrefect:
         """Start it, where it was before if that is free: a worker that outlived it goes on then."""
-        port = free_port(former.port if former else PORT)
+        # A worker that somebody killed the server of asks at its port for ever: at our usual one it would take the runs
+        # of this Prefect. So what lies elsewhere than usual, as in tests, does not come up there.
+        usual = PORT if self.folder == default_folder().resolve() else 0
+        port = free_port(former.port if former else usual)
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         server = self._start(command, port, "server.log")
         worker = former.worker if former and former.port == port else None
