@@ -70,7 +70,7 @@ def _sweep(folder: Path) -> None:
             with records.starting(folder, name, wait_s=0) as free:
                 if free and (swept := end_leftovers(name, folder, serving=records.load(folder, name))):
                     logger.warning("%s was left by a start that was killed. %s", swept.name, swept.why)
-        except ServingError as error:
+        except (ServingError, OSError) as error:
             logger.error("%s: %s", name, error)
 
 
@@ -83,6 +83,9 @@ def _watch_one(folder: Path, now: datetime, name: str) -> list[Change]:
         changes = _look(folder, found, history, now)
     except ServingError as error:
         changes = history.move(name, State.FAILED, str(error), now)
+    except OSError as error:  # as a full disk: it ends the look at this endpoint, not the pass
+        logger.error("%s: what was found could not be written down (%s).", name, error)
+        return []
     try:
         histories.save(folder, name, history)
     except OSError as error:

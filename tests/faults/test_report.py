@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.faults import report
+from tests.faults import report, table
 
 TESTS = """
 import pytest
@@ -66,6 +66,32 @@ def test_a_fault_of_which_nothing_was_noted_fails(session):
     marked = 'import pytest\n@pytest.mark.fault("429", expected="x", action="y")\ndef test_silent(): pass\n'
     code, [row] = session(marked, faults=("429",))
     assert (code, row["passed"], row["seen"]) == (pytest.ExitCode.TESTS_FAILED, False, "")
+
+
+def test_the_table_for_people_says_what_was_seen_and_what_was_not_run():
+    row = {
+        "fault": "429",
+        "on": "a|b",
+        "expected": "DEGRADED",
+        "action": "none",
+        "test": "t",
+        "skipped": "",
+        "passed": True,
+    }
+    seen = row | {"seen": "Log: /tmp/pytest-of-root/pytest-1/x0/endpoints/logs/a.log.", "clock": "real"}
+    rows = [
+        seen | {"seconds_to_see": 1.234},
+        seen | {"seconds_to_see": 0.001, "passed": False},
+        seen | {"seen": "word " * 80, "seconds_to_see": 120, "clock": "passes"},
+        seen | {"seen": "", "seconds_to_see": None, "skipped": "no engine"},
+    ]
+    begin, end = "| 429 (a\\|b) | DEGRADED | ", " | none |"
+    assert table.markdown(rows).splitlines()[2:] == [
+        f"{begin}Log: …/a.log. | 1.2 s{end}",
+        f"{begin}**failed** Log: …/a.log. | at once{end}",
+        f"{begin}{'word ' * 39}word … | 120 s *{end}",
+        f"{begin}not run: no engine | {end}",
+    ]
 
 
 def test_the_list_is_that_of_the_table_and_no_name_twice():

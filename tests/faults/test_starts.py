@@ -85,17 +85,6 @@ def test_a_server_that_is_killed_while_it_loads(world, seen):
     assert "with exit code -9." in str(error)
 
 
-@pytest.fixture
-def full_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("a small disk can only be mounted as root")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def downloading(world, url, cache):
     """Settings of an engine that downloads from that hub into that cache."""
     program = f"{CHECKOUT}/tests/faults/downloading_server.py"
@@ -111,9 +100,9 @@ def downloading(world, url, cache):
     expected="FAILED when the process ends, cause `disk full`, with where to free space",
     action=NOTHING,
 )
-def test_a_cache_without_room_for_the_model(world, seen, full_disk):
+def test_a_cache_without_room_for_the_model(world, seen, small_disk):
     with hub.hub(bytes(8 << 20)) as url:
-        error = fails(world, seen, **downloading(world, url, full_disk))
+        error = fails(world, seen, **downloading(world, url, small_disk))
     assert error.cause is Cause.DISK_FULL
     assert "Free space where the model folder, the caches (HF_HOME, ~/.cache)" in str(error)
 

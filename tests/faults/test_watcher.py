@@ -1,5 +1,7 @@
 """The watcher's own faults: killed in mid-pass, and a clock that is set anew under it."""
 
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from flows.serving import history, records
 from flows.serving.runtimes import process
 from flows.serving.state import State
 from flows.serving.variants.common import CHECKOUT
+from flows.serving.watch import watch
 
 # A pass in a process of its own, which dies where it is told to.
 PASS = """
@@ -140,3 +143,61 @@ def test_a_pass_of_its_own_is_the_real_one(world):
     assert watcher.wait(60) == 0
     assert history.load(world.folder, "fake").state is State.HEALTHY
     assert os.path.exists(world.folder / "fake" / "history.json")
+
+
+@pytest.mark.fault(
+    "disk full in the cache",
+    on="the disk of the store",
+    expected="FAILED at the next pass; the pass ends well though it can write nothing",
+    action="started again at the pass after there is room",
+)
+def test_a_full_disk_of_the_store_ends_no_pass(small_disk, world, seen, caplog):
+    world.folder = small_disk / "endpoints"
+    world.start()
+    assert world.watch() == ["promoted", "healthy"]
+    world.kill()
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+    for _ in range(3):
+        assert world.watch() == ["failed"], "it cannot be written down, so it is told again"
+    [change] = watch(world.folder, world.now)
+    seen(f"{change.after.value}. {change.why}", passes_s=60)
+    assert "its history could not be written ([Errno 28] No space left on device)" in caplog.text
+    assert records.load(world.folder, "fake").state is State.HEALTHY, "the record is whole"
+    with pytest.raises(OSError, match="No space left"):
+        records.save(world.folder, records.load(world.folder, "fake").model_copy(update={"name": "more"}))
+    assert not list(world.folder.rglob(".*.json.*")), "nothing half-written is left"
+    filler.unlink()
+    assert world.watch() == ["failed"]
+    world.watch()
+    world.wait_for_server()
+    assert world.watch() == ["healthy"]
+
+
+@pytest.mark.fault(
+    "disk full in the cache",
+    on="the disk of the store, a restart is due",
+    expected="FAILED: it could not be started again, with the reason",
+    action="tried again after the next pause; nothing runs meanwhile",
+)
+def test_a_restart_that_a_full_disk_prevents_is_told(small_disk, world, seen, monkeypatch):
+    world.folder = small_disk / "endpoints"
+    world.start()
+    world.watch()
+    world.kill()
+    assert world.watch() == ["failed"]
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "save", full)
+        assert world.watch() == []
+    seen(world.history, passes_s=60)
+    assert world.history.why.startswith("It could not be started again: [Errno 28] No space left on device")
+    assert process.list_owned(world.folder) == []
+    assert world.watch() == ["starting"]
+    world.wait_for_server()
+    assert world.watch() == ["healthy"]
