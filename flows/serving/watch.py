@@ -179,12 +179,17 @@ def _notice(folder: Path, endpoint: Endpoint, history: History, now: datetime) -
 
 
 def _mend_clock(history: History, now: datetime) -> None:
-    """Time in which nobody looked, or that only a clock set anew has seen, is none of a start's budget."""
+    """Time in which nobody looked, or that only a clock set anew has seen, is none of a start's budget.
+
+    A long time between two passes is that only if it was not as long before: some let the watcher look each half hour.
+    """
     if history.start_until is None or not history.samples:
         return
-    passed = now - datetime.fromtimestamp(history.samples[-1].at, now.tzinfo)
-    if not timedelta(0) <= passed <= LONGEST_PASS:
-        history.start_until += passed
+    last = [sample.at for sample in history.samples[-2:]]
+    passed = now.timestamp() - last[-1]
+    seldom = last[-1] - last[0] > LONGEST_PASS.total_seconds()
+    if passed < 0 or (passed > LONGEST_PASS.total_seconds() and not seldom):
+        history.start_until += timedelta(seconds=passed)
 
 
 def _finish_stop(folder: Path, endpoint: Endpoint) -> Endpoint:

@@ -121,6 +121,18 @@ def test_a_clock_that_is_set_anew_neither_cuts_nor_stretches_a_startup_budget(wo
     assert "not healthy within its startup budget" in world.history.why
 
 
+def test_a_watcher_that_looks_seldom_ends_what_does_not_start_too(world):
+    world.start()
+    for seconds in (60, 1800, 1800):
+        world.watch(seconds)
+    world.kill()
+    assert [world.watch(1800), world.watch(1800)] == [["failed"], ["starting"]]
+    world.flags(health=503)
+    world.wait_for_server()
+    assert world.watch(1800) == ["failed"]
+    assert "not healthy within its startup budget" in world.history.why
+
+
 @pytest.mark.fault(
     "clock jump",
     on="2 h ahead",
