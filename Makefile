@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop deploy test bench vllm engine front lint clean
+.PHONY: help demo stop deploy test faults bench vllm engine front lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,7 +47,10 @@ deploy: $(VENV)/installed  ## work pools, block types, deployments and automatio
 	@$(BIN)/python -m deployments.apply
 
 test: lint  ## set everything up and pass every test
-	$(BIN)/pytest
+	$(BIN)/pytest --faults build/faults.json
+
+faults: $(VENV)/installed  ## what becomes of every fault; the table goes to build/faults.json
+	FINETUNE_OUTAGE_S=120 $(BIN)/pytest -m fault --faults build/faults.json --durations=0
 
 bench: $(VENV)/installed  ## measure side by side; one alone with only=NAME
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks $(if $(only),--only $(only))

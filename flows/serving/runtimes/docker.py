@@ -131,7 +131,9 @@ def place(model_dir: Path, port: int, config: ServeConfig) -> Place:
 
 
 def start(launch: Launch, log: Path, order: Order) -> ContainerRecord:
-    """Start the container, pulling its image if needed. Its output is copied to `log` when asked for, and at its end.
+    """Start the container; its output is copied to `log` when asked for, and at its end.
+
+    An image that is not there is pulled first, which may take as long as the startup budget by itself.
 
     Raises:
         NotYetError: the order is not patient and the image is being pulled.
@@ -140,7 +142,8 @@ def start(launch: Launch, log: Path, order: Order) -> ContainerRecord:
     log.parent.mkdir(parents=True, exist_ok=True)
     with engine.connect(order.config.docker.socket, timeout_s=300) as client:
         if order.patient:
-            engine.fetch_image(client, launch.image, order.progress)
+            budget_s = order.config.startup_budget_s or launch.startup_budget_s
+            engine.fetch_image(client, launch.image, order.progress, budget_s)
         else:
             pull.ensure(client, engine.socket_path(order.config.docker.socket), launch.image, log.parent)
     try:
