@@ -8,7 +8,7 @@ CLUSTER := build/kubernetes/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop deploy test test-kubernetes bench vllm engine front lint clean
+.PHONY: help demo stop deploy test faults test-kubernetes bench vllm engine front lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -48,7 +48,10 @@ deploy: $(VENV)/installed  ## work pools, block types, deployments and automatio
 	@$(BIN)/python -m deployments.apply
 
 test: lint  ## set everything up and pass every test
-	$(BIN)/pytest
+	$(BIN)/pytest --faults build/faults.json
+
+faults: $(VENV)/installed  ## what becomes of every fault; the table goes to build/faults.json
+	FINETUNE_OUTAGE_S=120 $(BIN)/pytest -m fault --faults build/faults.json --durations=0
 
 # In a network and a mount namespace of its own: nothing is left of the pods' network, however it ends.
 test-kubernetes: $(VENV)/installed $(CLUSTER)/kube-controller-manager  ## the runtime kubernetes on a real API server (Debian 12, root)

@@ -82,7 +82,7 @@ class Local:
         """
         found = self.record()
         if found is None or not process.alive(found.server):
-            found = self._start_server()
+            found = self._start_server(found)
         if found.worker is None or not process.alive(found.worker):
             found = self._start_worker(found)
         return found
@@ -129,11 +129,18 @@ class Local:
             self.record_file.unlink(missing_ok=True)
         return ended
 
-    def _start_server(self) -> LocalPrefect:
-        port = free_port()
+    def _start_server(self, former: LocalPrefect | None) -> LocalPrefect:
+        """Start it, where it was before if that is free: a worker that outlived it goes on then."""
+        # A worker that somebody killed the server of asks at its port for ever: at our usual one it would take the runs
+        # of this Prefect. So what lies elsewhere than usual, as in tests, does not come up there.
+        usual = PORT if self.folder == default_folder().resolve() else 0
+        port = free_port(former.port if former else usual)
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         server = self._start(command, port, "server.log")
-        started = LocalPrefect(port=port, server=server)
+        worker = former.worker if former and former.port == port else None
+        if former and former.worker and not worker:
+            process.stop(former.worker, 0)
+        started = LocalPrefect(port=port, server=server, worker=worker)
         write_json(self.record_file, started.model_dump())
         deadline = time.monotonic() + START_S
         while not _healthy(port):
@@ -163,10 +170,10 @@ def default_folder() -> Path:
     return Path(os.environ.get("FINETUNE_LOCAL", CHECKOUT / "build"))
 
 
-def free_port() -> int:
-    """Our usual port, or another one when somebody has it."""
+def free_port(wanted: int = PORT) -> int:
+    """The wanted port, or another one when somebody has it."""
     try:
-        return process.choose_port(PORT)
+        return process.choose_port(wanted)
     except ServingError:
         return process.choose_port(0)
 

@@ -1,8 +1,13 @@
 import os
 
 import pytest
+from hypothesis import settings
+
+pytest_plugins = ["pytester", "tests.faults.report"]
 
 # No test may reach for a network, and threads on shared cores only stand in each other's way.
+settings.register_profile("any machine", deadline=None)  # a busy one takes its time
+settings.load_profile("any machine")
 os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,7 +46,9 @@ def make_client(target: Target, key: str = "", timeout_s: float = TIMEOUT_S) -> 
     # Proxies of the environment are not meant for this machine.
     own = urlsplit(target.base_url).hostname in LOOPBACK
     route = routes.of(target.base_url)
-    verify = (route and route.tls) or True
+    # Without the environment httpx does not look at SSL_CERT_FILE, which may name who signed a front's certificate.
+    here = own and target.base_url.startswith("https:")
+    verify = (route and route.tls) or (ssl.create_default_context() if here else True)
     http: Any = DefaultHttpxClient(trust_env=not own, timeout=timeout_s, verify=verify)
     return OpenAI(
         base_url=target.base_url,

@@ -56,12 +56,16 @@ def _generation(endpoint: Endpoint, before: Counters | None) -> probe.Answer:
     """A generation; one that does not come in time is weighed by what the engine did meanwhile.
 
     Raises:
-        BusyError: the engine went on with requests.
+        BusyError: the engine went on with requests, or refused ours while it has others.
         SlowError: it did not, or does not tell.
         GenerationError: an answer that is none.
     """
     try:
         return probe.generation(endpoint, probe.GENERATION_TIMEOUT_S)
+    except probe.OverloadedError as error:
+        if before and before.running > 0:
+            raise probe.BusyError(f"Busy: running requests {before.running:.0f}. {error}") from error
+        raise
     except probe.SlowError as error:
         after = metrics.read(endpoint) if before else None
         if before is None or after is None:

@@ -66,6 +66,7 @@ class History(BaseModel):
         launch: the server process that all counts below are about; another one starts them anew.
         state, since, why: what it was found to be, since when, and the reason.
         misses, passes: bad and good checks in a row.
+        lapses: misses with good checks before and after them, each soon after the one before.
         busy_at: when a check found it at work on others' requests.
         answered: how many requests the server had answered well at the end of the last check, if it counts them.
         start_until: until when a server that the watcher started may take to answer.
@@ -83,6 +84,7 @@ class History(BaseModel):
     why: str = ""
     misses: int = 0
     passes: int = 0
+    lapses: int = 0
     busy_at: datetime | None = None
     answered: float | None = None
     start_until: datetime | None = None
@@ -95,7 +97,8 @@ class History(BaseModel):
 
     def begin(self, launch: str) -> None:
         """Take up another server process: what was counted of the one before is void."""
-        self.launch, self.misses, self.passes, self.answered = launch, 0, 0, None
+        self.launch, self.answered = launch, None
+        self.misses = self.passes = self.lapses = 0
 
     def add(self, sample: Sample) -> None:
         """Add a check, and forget those of more than 24 hours before (or from a clock that was put back)."""

@@ -57,6 +57,10 @@ class SlowError(ProbeError):
     state = State.DEGRADED
 
 
+class OverloadedError(SlowError):
+    """The server says itself that it has too much to do (429)."""
+
+
 class BusyError(SlowError):
     """The model gave no answer in time, and its engine shows that it is at work on others'."""
 
@@ -135,6 +139,7 @@ def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> A
 
     Raises:
         SlowError: no answer within `timeout_s` seconds.
+        OverloadedError: it was refused for having too much to do.
         GenerationError: an error, or an answer without a token.
     """
     body = {"model": endpoint.model, "max_tokens": 16, "temperature": 0}
@@ -148,7 +153,8 @@ def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> A
         response = _request(endpoint, "POST", url, timeout_s, body | {"prompt": "Say one word."}, SlowError)
     seconds = time.monotonic() - began
     if response.status_code != 200:
-        raise GenerationError(f"POST {url} answered {response.status_code}: {response.text[:300]}")
+        problem = OverloadedError if response.status_code == 429 else GenerationError
+        raise problem(f"POST {url} answered {response.status_code}: {response.text[:300]}")
     try:
         answer = response.json()
         tokens = (answer.get("usage") or {}).get("completion_tokens") or 0

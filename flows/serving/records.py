@@ -50,15 +50,18 @@ def load(folder: Path, name: str) -> Endpoint | None:
 
 
 def save(folder: Path, endpoint: Endpoint) -> None:
-    """Write the record whole or not at all."""
+    """Write the record whole or not at all; nothing is left beside it when that fails."""
     folder.mkdir(parents=True, exist_ok=True)
     path = _path(folder, endpoint.name)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as stream:
-        stream.write(endpoint.model_dump_json(indent=2))
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("w", encoding="utf-8") as stream:
+            stream.write(endpoint.model_dump_json(indent=2))
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def delete(folder: Path, name: str) -> None:

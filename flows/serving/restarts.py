@@ -70,7 +70,7 @@ def failed(folder: Path, endpoint: Endpoint, history: History, why: str, now: da
     except NotYetError as error:  # no try: the next pass makes it
         history.restarts -= 1
         return changes + history.move(endpoint.name, State.FAILED, f"{error} It is started again after that.", now)
-    except FinetuneError as error:
+    except (FinetuneError, OSError) as error:  # as a full disk, on which neither record nor log can be written
         return changes + _schedule(folder, endpoint, history, f"It could not be started again: {error}", now)
     if started is None:  # somebody else is at it
         history.restarts -= 1

@@ -17,6 +17,7 @@ from flows.serving.endpoint import Endpoint
 from flows.serving.front import following
 from flows.serving.front.options import problems as front_problems
 from flows.serving.log_progress import progress_note
+from flows.serving.old_logs import forget_old_logs
 from flows.serving.promotion_options import problems as promotion_problems
 from flows.serving.registry import RUNTIMES, variant_of
 from flows.serving.state import State
@@ -177,6 +178,7 @@ def launch_beside(
 def _launch(launch: Launch, order: Order) -> Endpoint:
     now = datetime.now(UTC)
     config, place = order.config, order.place
+    forget_old_logs(order.endpoints_dir, config.name)
     log = order.endpoints_dir / "logs" / f"{config.name}-{now:%Y%m%dT%H%M%S-%f}.log"
     port = place.port if place.own_network else launch.port
     runtime = RUNTIMES[config.runtime]
@@ -209,7 +211,7 @@ def wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, prog
     """The endpoint, HEALTHY or UNVERIFIED, as soon as it is."""
     began = time.monotonic()
     failures = 0
-    why = "not asked yet"
+    note, why = "", "not asked yet"
     while (spent := time.monotonic() - began) < budget_s:
         note = progress_note(_log_lines(endpoint), launch.signs)
         progress(spent, budget_s, f"{endpoint.name}: {note or why}")
@@ -228,7 +230,9 @@ def wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, prog
             progress(budget_s, budget_s, f"{endpoint.name} is {verified.state.value.lower()} at {endpoint.url}")
             return verified
         time.sleep(POLL_S)
-    raise _failed(endpoint, f"was not healthy within startup_budget_s={budget_s:g} s (a big model needs more): {why}")
+    far = f". It was still {note}" if note else ""
+    what = f"was not healthy within startup_budget_s={budget_s:g} s (a big model needs more): {why.rstrip('.')}{far}"
+    raise _failed(endpoint, what)
 
 
 def _ended(endpoint: Endpoint, spent: float) -> StartError:

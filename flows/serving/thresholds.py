@@ -11,6 +11,8 @@ from flows.serving.state import State
 DEGRADED_AFTER = 2
 GENERATION_FAILURES = 2  # wrong answers; an answer that only does not come in time counts like any other miss
 PASSES_AFTER_UNHEALTHY = 2
+LAPSES = 2  # misses between good checks that make it DEGRADED: one request in so many fails
+PASSES_AFTER_LAPSES = 15  # good checks in a row after which lapses are forgotten
 FLAPPING = timedelta(minutes=10)
 MOST_MOVES = 4  # within FLAPPING
 HOLD = timedelta(seconds=30)
@@ -38,9 +40,10 @@ def decide(history: History, good: State, error: ProbeError | None, threshold: i
         return State.DEGRADED, str(error)
     if history.state is State.STARTING:
         return _started(history, good, error, now)
-    history.passes = 0 if error else history.passes + 1
-    history.misses = history.misses + 1 if error else 0
+    _count(history, error)
     state, why = _counted(history, good, error, threshold)
+    if state is State.UNHEALTHY:
+        history.lapses = 0  # that is told by other rules
     return _steadied(history, state, why, now)
 
 
@@ -57,19 +60,38 @@ def _started(history: History, good: State, error: ProbeError | None, now: datet
     return State.STARTING, str(error)
 
 
+def _count(history: History, error: ProbeError | None) -> None:
+    """Good and bad checks in a row, and misses that come again and again with good checks between them."""
+    if error is None:
+        history.misses, history.passes = 0, history.passes + 1
+        if history.passes >= PASSES_AFTER_LAPSES:
+            history.lapses = 0
+        return
+    history.lapses += history.misses == 0
+    history.misses, history.passes = history.misses + 1, 0
+
+
 def _counted(history: History, good: State, error: ProbeError | None, threshold: int) -> tuple[State, str]:
     bad = history.state is State.UNHEALTHY
     if error is None:
         if bad and history.passes < PASSES_AFTER_UNHEALTHY:
             return State.UNHEALTHY, "It answers again; one more good check and it counts as healthy."
+        if history.lapses >= LAPSES:
+            return State.DEGRADED, f"{_lapsed(history)}; it counts as healthy after {PASSES_AFTER_LAPSES} good checks."
         return good, ""
     most = min(GENERATION_FAILURES, threshold) if isinstance(error, GenerationError) else threshold
     if bad or isinstance(error, CertainError) or history.misses >= most:
         return State.UNHEALTHY, str(error)
+    if history.lapses >= LAPSES:
+        return State.DEGRADED, f"{_lapsed(history)}: {error}"
     missed = f"Check missed {history.misses} of {most} times: {error}"
     if history.misses >= DEGRADED_AFTER or history.state is State.DEGRADED:
         return State.DEGRADED, missed
     return history.state or good, missed
+
+
+def _lapsed(history: History) -> str:
+    return f"It misses checks again and again, {history.lapses} times with good ones between"
 
 
 def _steadied(history: History, state: State, why: str, now: datetime) -> tuple[State, str]:

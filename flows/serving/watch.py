@@ -30,6 +30,7 @@ from flows.serving.sweep import end_orphans
 from flows.serving.thresholds import decide
 
 THREADS = 200
+LONGEST_PASS = timedelta(minutes=5)
 UNKNOWN_BUDGET = timedelta(minutes=30)  # of a start whose watcher was killed before it could write its budget down
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def _sweep(folder: Path) -> None:
             with records.starting(folder, name, wait_s=0) as free:
                 if free and (swept := end_leftovers(name, folder, serving=records.load(folder, name))):
                     logger.warning("%s was left by a start that was killed. %s", swept.name, swept.why)
-        except ServingError as error:
+        except (ServingError, OSError) as error:
             logger.error("%s: %s", name, error)
 
 
@@ -82,6 +83,9 @@ def _watch_one(folder: Path, now: datetime, name: str) -> list[Change]:
         changes = _look(folder, found, history, now)
     except ServingError as error:
         changes = history.move(name, State.FAILED, str(error), now)
+    except OSError as error:  # as a full disk: it ends the look at this endpoint, not the pass
+        logger.error("%s: what was found could not be written down (%s).", name, error)
+        return []
     try:
         histories.save(folder, name, history)
     except OSError as error:
@@ -100,6 +104,7 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
     found = check(endpoint, history, now)
     if records.load(folder, endpoint.name) != endpoint:  # replaced or stopped meanwhile: for the next pass
         return changes
+    _mend_clock(history, now)
     history.add(found.sample)
     history.answered = found.answered
     state, why = decide(history, found.endpoint.state, found.error, endpoint.failure_threshold, now)
@@ -171,6 +176,20 @@ def _notice(folder: Path, endpoint: Endpoint, history: History, now: datetime) -
         revision=endpoint.revision,
     )
     return [history.change(change)]
+
+
+def _mend_clock(history: History, now: datetime) -> None:
+    """Time in which nobody looked, or that only a clock set anew has seen, is none of a start's budget.
+
+    A long time between two passes is that only if it was not as long before: some let the watcher look each half hour.
+    """
+    if history.start_until is None or not history.samples:
+        return
+    last = [sample.at for sample in history.samples[-2:]]
+    passed = now.timestamp() - last[-1]
+    seldom = last[-1] - last[0] > LONGEST_PASS.total_seconds()
+    if passed < 0 or (passed > LONGEST_PASS.total_seconds() and not seldom):
+        history.start_until += timedelta(seconds=passed)
 
 
 def _finish_stop(folder: Path, endpoint: Endpoint) -> Endpoint:

@@ -147,14 +147,19 @@ def _with_plots(store: Store, shown: list[Shown], now: datetime.datetime) -> lis
     return [replace(one, plot=_plot(store, one, now)) if one in newest else one for one in shown]
 
 
-def _plot(store: Store, one: Shown, now: datetime.datetime) -> Path:
+def _plot(store: Store, one: Shown, now: datetime.datetime) -> Path | None:
+    """Path of its plot; None if there is no room for one."""
     path = store.endpoints / one.endpoint.name / "history.png"
     newest = one.history.changes[-1].at if one.history.changes else now - PLOT_AGE
     made = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC) if path.exists() else None
     if made is None or made <= newest or now - made >= PLOT_AGE:
         from flows.reporting.endpoint_plot import history_plot  # here: matplotlib takes a second, most passes draw none
 
-        history_plot(one.history, now, path)
+        try:
+            history_plot(one.history, now, path)
+        except OSError as error:
+            get_run_logger().warning("The plot of %s could not be written: %s", one.endpoint.name, error)
+            return None
     return path
 
 

@@ -15,6 +15,7 @@ from tests.benchmarks import (
     demo_again,
     failed_start,
     finetune_stage,
+    front_choice,
     front_overhead,
     healthy_latency,
     promotion_drops,
@@ -31,6 +32,7 @@ MODULES = (
     healthy_latency,
     failed_start,
     front_overhead,
+    front_choice,
     promotion_drops,
 )
 BENCHMARKS = {module.NAME: module for module in MODULES}

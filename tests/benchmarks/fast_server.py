@@ -22,7 +22,9 @@ def event(word, more=None):
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-WORD, LAST = event("word "), event("", "stop") + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+# Not one word for all: the LiteLLM proxy breaks off what repeats itself.
+WORDS = [event(f"word{number} ") for number in range(TOKENS)]
+LAST = event("", "stop") + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 MODELS = {"object": "list", "data": [{"id": "fast", "object": "model", "created": 0, "owned_by": "me"}]}
 WHOLE = {
@@ -65,8 +67,8 @@ async def stream(writer):
     writer.write(HEAD)
     clock = asyncio.get_running_loop().time
     due = clock()
-    for _ in range(TOKENS):
-        writer.write(WORD)
+    for word in WORDS:
+        writer.write(word)
         await writer.drain()
         due += PACE_S
         await asyncio.sleep(max(0, due - clock()))

@@ -154,8 +154,13 @@ def test_a_person_decides(prefect, good, endpoints, tmp_path, answer):
         assert servers(good) == []
 
 
+@pytest.mark.fault(
+    "kill -9 of the flow in mid-promotion",
+    expected="CRASHED; the old model goes on serving",
+    action="the next pass of the watcher ends the candidate and forgets it",
+)
 def test_killed_or_cancelled_in_mid_promotion_the_old_one_serves_and_nothing_else_runs(
-    prefect, good, evaluated, endpoints, tmp_path
+    prefect, good, evaluated, endpoints, tmp_path, seen
 ):
     prefect.run("serve-variant/local", model={"folder": good}, serve=serve("cut", questions_of_run=evaluated))
     first = records.load(endpoints, "cut")
@@ -164,8 +169,12 @@ def test_killed_or_cancelled_in_mid_promotion_the_old_one_serves_and_nothing_els
     run_id = prefect.start("serve-variant/local", model={"folder": slow}, serve=serve("cut"))
     wait_for(lambda: (prefect.folder(run_id) / "promotion").exists())
     flow_run = wait_for(lambda: [one for one in psutil.process_iter() if run_id in environment_of(one)])
+    seen.begin()
     for one in flow_run:
         os.kill(one.pid, signal.SIGKILL)
+    crashed = prefect.wait(run_id)
+    seen(f"{crashed['type']}. {crashed['message']}")
+    assert crashed["type"] == "CRASHED"
     assert records.names(endpoints).count("cut.next") == 1
     prefect.run("watch-endpoints/every-minute")
     assert (servers(slow), records.names(endpoints).count("cut.next")) == ([], 0)
@@ -188,8 +197,14 @@ def environment_of(one):
         return ""
 
 
-def test_of_two_promotions_at_once_the_second_waits_for_the_first(prefect, good, endpoints, tmp_path):
+@pytest.mark.fault(
+    "two promotions at once",
+    expected="the second waits for the first; both end well, one revision each",
+    action="one server runs in the end",
+)
+def test_of_two_promotions_at_once_the_second_waits_for_the_first(prefect, good, endpoints, tmp_path, seen):
     other = model(tmp_path / "other", {**QUESTIONS, "more": "yes"})
+    seen.begin()
     runs = [
         prefect.start("serve-variant/local", model={"folder": folder}, serve=serve("two", rows=0))
         for folder in (good, other)
@@ -198,6 +213,7 @@ def test_of_two_promotions_at_once_the_second_waits_for_the_first(prefect, good,
         state = prefect.wait(run_id)
         assert state["type"] == "COMPLETED", state["message"]
     serving = records.load(endpoints, "two")
+    seen("; ".join(sorted(prefect.state(run_id)["message"] for run_id in runs)))
     assert serving.revision == 2
     time.sleep(0.5)
     assert len(servers(good) + servers(other)) == 1

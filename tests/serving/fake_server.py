@@ -3,8 +3,10 @@
     python fake_server.py PORT FLAGS.json
 
 Every path below `/NAME/` is answered as for a server of its own, so that one process can stand for hundreds. Flags, of
-`NAME` or of all (""): health (a status), models (a name), chat (a status), delay_s (before a completion), steps
-(how many its engine makes between two looks at its metrics). "die" ends it at once with an `out of memory` in its log.
+`NAME` or of all (""): health (a status), models (a name), chat (a status), every (only each so many-th completion has
+that status, the first one included), text (a body in place of the completion), delay_s (before a completion), steps
+(how many its engine makes between two looks at its metrics), running (requests it has besides). "die" ends it at once
+with an `out of memory` in its log.
 
 It counts as vLLM does (`/metrics`), and how many questions were the watcher's (`/seen`).
 """
@@ -45,7 +47,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(flags.get("health", 200), {})
         elif self.path.endswith("/metrics"):
             counts["steps"] += flags.get("steps", 0)
-            self.answer(200, METRICS.format(**counts))
+            running = counts["running"] + flags.get("running", 0)
+            self.answer(200, METRICS.format(**counts | {"running": running}))
         elif self.path.endswith("/seen"):
             self.answer(200, counts)
         else:
@@ -58,9 +61,10 @@ class Handler(BaseHTTPRequestHandler):
         counts["running"] += 1
         time.sleep(flags.get("delay_s", 0))
         counts["running"] -= 1
-        status = flags.get("chat", 200)
+        counts["asked"] += 1
+        status = 200 if (counts["asked"] - 1) % flags.get("every", 1) else flags.get("chat", 200)
         counts["good"] += status == 200
-        self.answer(status, ANSWER)
+        self.answer(status, flags.get("text", ANSWER))
 
     def answer(self, status, body):
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
@@ -94,6 +98,6 @@ if __name__ == "__main__":
         sys.exit("CUDA out of memory")
     server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
     server.file = Path(sys.argv[2])
-    server.counts = dict.fromkeys(("running", "steps", "good", "probes", "others"), 0)
+    server.counts = dict.fromkeys(("running", "steps", "good", "asked", "probes", "others"), 0)
     print("serving", flush=True)
     server.serve_forever()

@@ -4,14 +4,18 @@ import hashlib
 import json
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 OCI = "application/vnd.oci.image"
 
 
 @contextmanager
-def registry(layer, command):
-    """Its address; any name with the tag 1 is an image of that layer (tar) and command, other tags are not there."""
+def registry(layer, command, stalls=False):
+    """Its address; any name with the tag 1 is an image of that layer (tar) and command, other tags are not there.
+
+    `stalls`: half of the layer comes, then nothing.
+    """
+    over = Event()
     config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": command}}
     config["rootfs"] = {"type": "layers", "diff_ids": [_digest(layer)]}
     blobs = {_digest(data): data for data in (layer, json.dumps(config).encode())}
@@ -43,7 +47,12 @@ def registry(layer, command):
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(data)
+                half = len(data) // 2 if stalls and data is layer else len(data)
+                self.wfile.write(data[:half])
+                self.wfile.flush()
+                if half < len(data):
+                    over.wait(60)
+                    self.close_connection = True
 
         def log_message(self, *args):
             pass
@@ -53,6 +62,7 @@ def registry(layer, command):
     try:
         yield f"127.0.0.1:{server.server_port}"
     finally:
+        over.set()
         server.shutdown()
         server.server_close()
 

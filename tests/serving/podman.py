@@ -114,6 +114,7 @@ def cannot_run(socket):
         )
         try:
             api.start(made["Id"])
+            api.wait(made["Id"], timeout=30)  # what is just ending cannot be removed
         except docker.errors.APIError as error:
             return str(error.explanation)[-300:]
         finally:

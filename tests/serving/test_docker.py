@@ -155,7 +155,13 @@ models:
 
 
 @pytest.mark.skipif(not VLLM.exists(), reason=f"there is no {VLLM}: `make vllm` makes it (5 minutes, 3.4 GB)")
-def test_vllm_serves_from_a_container_with_an_adapter_beside_its_base(engine, llama, tmp_path):
+@pytest.mark.fault(
+    "kill -9 of the engine",
+    on="vLLM in a container",
+    expected="FAILED when the server has ended, with its exit code",
+    action="the watcher starts it again after 10 s, 20 s ...; nothing of it is left running",
+)
+def test_vllm_serves_from_a_container_with_an_adapter_beside_its_base(engine, llama, tmp_path, seen):
     home = VLLM.parents[1]
     options = OPTIONS | {"python": str(VLLM), "enable_lora": True, "image": podman.BASE}
     options["adapters"] = [{"name": "style", "path": str(random_adapter(llama, tmp_path / "style"))}]
@@ -169,6 +175,14 @@ def test_vllm_serves_from_a_container_with_an_adapter_beside_its_base(engine, ll
     assert any("loading weights" in note for note in notes)
     the_three_ways_of_asking(endpoint)
     the_three_ways_of_asking(endpoint.model_copy(update={"model": "style"}))
+
+    [engine_process] = running("VLLM::EngineCore")
+    seen.begin()
+    os.kill(engine_process, signal.SIGKILL)
+    assert process.wait_until(lambda: not docker.alive(endpoint.process), 60), "the server ends without its engine"
+    checked = probe.check(endpoint)
+    seen(checked)
+    assert checked.state is State.FAILED
     stop_endpoint("boxed", tmp_path / "endpoints")
     assert containers(engine) == []
     assert running(str(VLLM)) == []
@@ -461,6 +475,49 @@ def test_an_image_that_is_not_here_is_pulled(llama, tmp_path):
         options["image"] = f"{address}/nim/small:2"
         with pytest.raises(ServingError, match=r"cannot be pulled: .*manifest unknown.*Check name and tag\."):
             start_endpoint(nim(docker_options=options), llama, tmp_path, silent)
+
+
+@pytest.mark.fault(
+    "download that stalls",
+    on="of an image",
+    expected="FAILED when its startup budget is over (3 s here), saying that it was still being pulled",
+    action="nothing is started; a pull that the engine ends later stays in it",
+)
+def test_a_pull_that_stalls_ends_with_the_budget(llama, tmp_path, seen):
+    layer = podman.root(podman.NIM_FILES | {"opt/more": Path(__file__)})  # one that the engine has of no other image
+    with (
+        image_registry.registry(layer, podman.NIM_COMMAND, stalls=True) as address,
+        podman.engine(plain_registry=address) as other,
+    ):
+        options = {"socket": other, "image": f"{address}/nim/small:1"}
+        seen.begin()
+        with pytest.raises(ServingError, match=r"was not pulled within 3 s: it was still downloading\.") as error:
+            start_endpoint(nim(docker_options=options, startup_budget_s=3), llama, tmp_path, silent)
+        seen(error.value)
+        assert containers(other) == []
+        assert records.names(tmp_path) == []
+
+
+@pytest.mark.fault(
+    "100 start/stop cycles",
+    on="5 cycles of containers",
+    expected="no container, port, process or temporary file is left",
+    action="kept on purpose: the record, revisions and logs",
+)
+def test_cycles_leave_no_container(engine, llama, tmp_path, seen):
+    endpoints, ports = tmp_path / "endpoints", set()
+    seen.begin()
+    for number in range(5):
+        endpoint = start_endpoint(nim(threads=1 + number), llama, endpoints, silent)
+        ports.add(endpoint.port)
+        assert containers(engine) == [endpoint.process.id]
+        stopped = stop_endpoint("nim", endpoints)
+        assert containers(engine) == []
+    seen(stopped)
+    assert not [port for port in ports if process.port_served(port)]
+    assert docker.list_owned(endpoints) == []
+    left = {path.name for path in endpoints.rglob("*") if path.is_file() and path.suffix != ".log"}
+    assert left == {"nim.json", ".nim.lock", docker.ENGINES, *(f"{number}.json" for number in range(1, 6))}
 
 
 def test_an_engine_without_an_init_program_still_serves(llama, tmp_path, caplog):

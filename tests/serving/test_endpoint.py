@@ -131,17 +131,28 @@ def test_an_interrupted_start_leaves_no_process_and_no_record(gemma, tmp_path, i
     assert records.names(tmp_path) == []
 
 
-def test_a_taken_port_is_refused_before_anything_starts(llama, tmp_path):
+@pytest.mark.fault(
+    "port taken", expected="refused before anything starts, with who has it", action="nothing is started"
+)
+def test_a_taken_port_is_refused_before_anything_starts(llama, tmp_path, seen):
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         held.listen()
         port = held.getsockname()[1]
-        with pytest.raises(ServingError, match=f"port: {port} on 127.0.0.1 is taken by process {os.getpid()}"):
+        seen.begin()
+        with pytest.raises(ServingError, match=f"port: {port} on 127.0.0.1 is taken by process {os.getpid()}") as error:
             start_endpoint(ServeConfig(name="taken", port=port), llama, tmp_path, silent)
+        seen(error.value)
     assert records.names(tmp_path) == []
 
 
-def test_a_port_lost_while_the_model_loads_is_told(gemma, tmp_path):
+@pytest.mark.fault(
+    "port taken",
+    on="while the model loads",
+    expected="FAILED when the process ends, cause `port in use`",
+    action="nothing is left running, no record",
+)
+def test_a_port_lost_while_the_model_loads_is_told(gemma, tmp_path, seen):
     port = process.choose_port(0)
     with socket.socket() as thief:
 
@@ -150,15 +161,20 @@ def test_a_port_lost_while_the_model_loads_is_told(gemma, tmp_path):
                 thief.bind(("127.0.0.1", port))
                 thief.listen()
 
+        seen.begin()
         with pytest.raises(StartError, match="Cause: port in use") as error:
             start_endpoint(ServeConfig(name="lost", port=port), gemma, tmp_path, steal)
+        seen(error.value)
     assert error.value.cause is Cause.PORT_IN_USE
     assert servers_of(gemma) == []
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ServingError, match="there is no such folder"):
+@pytest.mark.fault("wrong path", expected="refused before anything starts, with the path", action="nothing is started")
+def test_a_folder_that_is_not_there_is_named(tmp_path, seen):
+    seen.begin()
+    with pytest.raises(ServingError, match="there is no such folder") as error:
         start_endpoint(ServeConfig(), tmp_path / "none", tmp_path, silent)
+    seen(error.value)
 
 
 def test_life_of_an_endpoint_replaced_stuck_killed_started_again_and_stopped(llama, gemma, tmp_path):

@@ -132,18 +132,37 @@ def test_a_model_that_is_not_served_is_told_with_those_that_are(fast):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"extra_flags": ["--no-such-flag"]},
-         "serve.vllm.extra_flags: the server does not take them: unrecognized arguments: --no-such-flag."),
+        pytest.param(
+            {"extra_flags": ["--no-such-flag"]},
+            "serve.vllm.extra_flags: the server does not take them: unrecognized arguments: --no-such-flag.",
+            marks=pytest.mark.fault(
+                "impossible option",
+                on="vLLM",
+                expected="refused before anything starts, in the words of the engine's own parser",
+                action="nothing is started",
+            ),
+        ),
         ({"extra_flags": ["--enable-log-outputs"]}, "take them: --enable-log-outputs requires --enable-log-requests."),
-        ({"adapters": [{"name": "a", "path": "/no/such"}]}, "adapters[0].path: There is no folder /no/such."),
+        pytest.param(
+            {"adapters": [{"name": "a", "path": "/no/such"}]},
+            "adapters[0].path: There is no folder /no/such.",
+            marks=pytest.mark.fault(
+                "wrong path",
+                on="an adapter of vLLM",
+                expected="refused before anything starts, with field and path",
+                action="nothing is started",
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_the_engine_does_not_take_is_refused_before_anything_starts(
-    fast, config, llama, endpoints, options, message
+    fast, config, llama, endpoints, options, message, seen
 ):
     logs = list((endpoints / "logs").iterdir())
+    seen.begin()
     with pytest.raises(ServingError) as error:
         start_endpoint(ServeConfig.model_validate(changed_values(config, options)), llama, endpoints, silent)
+    seen(error.value)
     assert message in str(error.value)
     assert not isinstance(error.value, StartError)
     assert list((endpoints / "logs").iterdir()) == logs
@@ -182,12 +201,24 @@ def failed(config, folder, endpoints, progress=silent):
             Cause.BAD_OPTION,
             "User-specified max_model_len (999999) is greater than the deri",
         ),
-        ({"cpu_kv_cache_gib": 4096}, Cause.OUT_OF_MEMORY, "is less than requested memory for kv (4096.0 GiB)"),
+        pytest.param(
+            {"cpu_kv_cache_gib": 4096},
+            Cause.OUT_OF_MEMORY,
+            "is less than requested memory for kv (4096.0 GiB)",
+            marks=pytest.mark.fault(
+                "out of memory",
+                on="vLLM's cache",
+                expected="FAILED when the process ends, cause `out of memory`",
+                action="nothing is left running; the old one goes on serving",
+            ),
+        ),
         ({"tool_call_parser": "nosuch"}, Cause.BAD_OPTION, "invalid tool call parser: nosuch"),
     ],
 )
-def test_what_only_the_start_shows_is_told_with_its_cause(fast, config, llama, endpoints, options, cause, said):
+def test_what_only_the_start_shows_is_told_with_its_cause(fast, config, llama, endpoints, options, cause, said, seen):
+    seen.begin()
     error = failed(changed(config, extra_flags=[], **options), llama, endpoints)
+    seen(error)
     assert error.cause is cause, str(error)
     assert said in str(error).partition("Last ")[0]
     assert "with exit code 1.\n" in str(error)
@@ -235,11 +266,18 @@ def checked(endpoint, history):
     return history.state, why
 
 
-def test_a_stuck_engine_is_found_out_though_its_health_path_goes_on_answering(fast):
+@pytest.mark.fault(
+    "SIGSTOP of the engine",
+    on="vLLM",
+    expected="DEGRADED at the second check, UNHEALTHY at the third, while /health goes on saying 200",
+    action="events endpoint.degraded and endpoint.unhealthy; ended and started again if the settings say so",
+)
+def test_a_stuck_engine_is_found_out_though_its_health_path_goes_on_answering(fast, seen):
     history = History(state=State.HEALTHY)
     assert checked(fast, history) == (State.HEALTHY, "")
     (engine,) = workers(fast, "EngineCore")
     os.kill(engine, signal.SIGSTOP)
+    seen.begin()
     try:
         states = [checked(fast, history) for _ in range(3)]
         assert httpx.get(fast.ready_url, trust_env=False).status_code == 200
@@ -249,18 +287,28 @@ def test_a_stuck_engine_is_found_out_though_its_health_path_goes_on_answering(fa
     assert [state for state, _ in states] == [State.HEALTHY, State.DEGRADED, State.UNHEALTHY]
     assert "No answer within 2 s from" in states[-1][1]
     assert "/chat/completions" in states[-1][1]
+    seen(f"{states[-1][0].value}. {states[-1][1]}", passes_s=180)
     until = time.monotonic() + 60
     while checked(fast, history)[0] is not State.HEALTHY and time.monotonic() < until:
         time.sleep(0.1)
     assert history.state is State.HEALTHY
 
 
-def test_workers_that_outlive_a_killed_server_are_ended_by_stop(fast, endpoints):
+@pytest.mark.fault(
+    "kill -9 of the server",
+    on="vLLM, whose workers live on",
+    expected="FAILED at once",
+    action="a restart or stop ends the workers that outlived it",
+)
+def test_workers_that_outlive_a_killed_server_are_ended_by_stop(fast, endpoints, seen):
+    seen.begin()
     os.kill(fast.process.pid, signal.SIGKILL)
     assert process.wait_until(lambda: not process.alive(fast.process), 10)
     left = workers(fast, "VLLM::")
     assert left, "vLLM's own processes outlive it"
-    assert [endpoint.state for endpoint in records.list_endpoints(endpoints)] == [State.FAILED]
+    (ended,) = records.list_endpoints(endpoints)
+    seen(ended)
+    assert ended.state is State.FAILED
     stopped = stop_endpoint("fast", endpoints)
     assert stopped.state is State.STOPPED
     assert process.members(fast.process) == []

@@ -83,7 +83,12 @@ def test_one_good_check_ends_a_degradation(world):
     assert world.watch() == ["healthy"]
 
 
-def test_what_goes_up_and_down_is_held_down(world):
+@pytest.mark.fault(
+    "flapping endpoint",
+    expected="UNHEALTHY and held so after 4 changes in 10 minutes, for 30 s, 60 s ... 300 s",
+    action="no further events until then; HEALTHY again when it answers after the hold",
+)
+def test_what_goes_up_and_down_is_held_down(world, seen):
     world.start()
     world.watch()
     for what in (["unhealthy"], ["healthy"], ["unhealthy"], ["healthy"]):
@@ -95,6 +100,7 @@ def test_what_goes_up_and_down_is_held_down(world):
     world.flags(health=503)
     assert world.watch(10) == ["unhealthy"]
     assert "up and down more than 4 times" in world.history.why
+    seen(world.history, passes_s=70)
     world.flags()
     assert world.watch(10) == world.watch(10) == []
     assert world.state is State.UNHEALTHY
@@ -134,11 +140,18 @@ def test_pauses_are_capped():
     assert [backoff(n).total_seconds() for n in (1, 2, 5, 6, 20)] == [10, 20, 160, 300, 300]
 
 
-def test_a_restarted_server_has_its_address_its_revision_and_after_ten_good_minutes_a_clean_slate(world):
+@pytest.mark.fault(
+    "kill -9 of the server",
+    on="a process",
+    expected="FAILED at the next pass",
+    action="started again after 10 s, 20 s ... 160 s, same address and revision; given up after 5",
+)
+def test_a_restarted_server_has_its_address_its_revision_and_after_ten_good_minutes_a_clean_slate(world, seen):
     first = world.start()
     world.watch()
     world.kill()
     assert world.watch() == ["failed"]
+    seen(world.history, passes_s=60)
     assert records.list_endpoints(world.folder)[0].state is State.FAILED
     assert world.watch() == ["starting"]
     world.wait_for_server()
@@ -213,7 +226,12 @@ def test_a_stop_that_was_killed_is_finished(world):
     assert not process.alive(endpoint.process)
 
 
-def test_after_a_restart_of_the_machine_all_servers_are_started_again(world):
+@pytest.mark.fault(
+    "machine restart",
+    expected="FAILED at the first pass, with that reason",
+    action="started again 10 s later; a process that has the old pid by now is not touched",
+)
+def test_after_a_restart_of_the_machine_all_servers_are_started_again(world, seen):
     endpoint = world.start()
     world.watch()
     old = endpoint.process.model_copy(update={"boot_id": "another-boot"})
@@ -221,17 +239,25 @@ def test_after_a_restart_of_the_machine_all_servers_are_started_again(world):
     records.save(world.folder, endpoint.model_copy(update={"process": old}))
     assert world.watch() == ["failed"]
     assert "The machine was started again since." in world.history.why
+    seen(world.history, passes_s=60)
     assert world.watch() == ["starting"]
     world.wait_for_server()
     assert world.watch() == ["healthy"]
 
 
-def test_a_clock_that_was_put_back_delays_nothing(world):
+@pytest.mark.fault(
+    "clock jump",
+    on="2 h back, a restart is due",
+    expected="STARTING at the next pass: the restart does not wait 2 h",
+    action="samples from the future are dropped",
+)
+def test_a_clock_that_was_put_back_delays_nothing(world, seen):
     world.start()
     world.watch()
     world.kill()
     world.watch()
     assert world.watch(-7200) == ["starting"]
+    seen(world.history, passes_s=60)
     world.wait_for_server()
     world.watch()
     assert all(sample.at <= world.now.timestamp() for sample in world.history.samples)

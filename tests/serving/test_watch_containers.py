@@ -56,7 +56,13 @@ def kill(endpoint, remove=False):
             api.remove_container(endpoint.process.id, force=True)
 
 
-def test_a_killed_container_is_seen_and_started_again_with_its_address_and_revision(engine, llama, tmp_path):
+@pytest.mark.fault(
+    "kill -9 of the server",
+    on="a container",
+    expected="FAILED at the next pass, with exit code 137",
+    action="its log is kept, the dead container removed; started again after 10 s, same address and revision",
+)
+def test_a_killed_container_is_seen_and_started_again_with_its_address_and_revision(engine, llama, tmp_path, seen):
     one = Watch(tmp_path)
     first = start_endpoint(nim(docker_options={"socket": engine}, variables=["LOAD_S=1"]), llama, tmp_path, silent)
     assert one() == ["promoted", "healthy"]
@@ -64,6 +70,7 @@ def test_a_killed_container_is_seen_and_started_again_with_its_address_and_revis
     assert one() == ["failed"]
     assert one.why().startswith(f"Container {first.process.name} has ended;")
     assert " Its exit code is 137. " in one.why()
+    seen(history.load(tmp_path, "nim"), passes_s=60)
     assert containers(engine) == [], "its log is kept, the dead container is not"
     assert one() == ["starting"]
     again = records.load(tmp_path, "nim")

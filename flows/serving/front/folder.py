@@ -43,8 +43,13 @@ def held(folder: Path, wait: bool = True) -> Iterator[bool]:
 
 def load(endpoints_dir: Path, name: str) -> FrontRecord | None:
     """The front that was started last for that name, whatever its endpoint's record says; or None."""
+    return read(place(endpoints_dir, name))
+
+
+def read(folder: Path) -> FrontRecord | None:
+    """The record in that folder, or None."""
     try:
-        return FrontRecord.model_validate_json((place(endpoints_dir, name) / "record.json").read_bytes())
+        return FrontRecord.model_validate_json((folder / "record.json").read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
 
@@ -52,6 +57,11 @@ def load(endpoints_dir: Path, name: str) -> FrontRecord | None:
 def save(record: FrontRecord) -> None:
     """Write the record down."""
     write_json(record.path / "record.json", record.model_dump(mode="json"))
+
+
+def forget(folder: Path) -> None:
+    """Delete the record, and with it the port that was chosen."""
+    (folder / "record.json").unlink(missing_ok=True)
 
 
 def running(folder: Path) -> ProcessRecord | None:

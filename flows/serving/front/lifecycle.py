@@ -70,25 +70,40 @@ def _drain(record: FrontRecord) -> float:
 
 
 def _bring_up(record: FrontRecord) -> bool:
-    """Whether a process was started."""
-    folder, text = record.path, haproxy.config_text(record)
+    """Whether a process was started; what ran and was recorded before stays if that fails."""
+    folder, kept = record.path, files.read(record.path)
     running = files.running(folder)
     if running and not files.alive(record):
         process.stop(running, 0, HUNG_S)
         running = None
-    files.save(record)
-    haproxy.write_private(folder / haproxy.ACCESS, haproxy.access_text(record))
-    if running and (folder / haproxy.CONFIG).read_text() == text:
+    if running and (folder / haproxy.CONFIG).read_text() == haproxy.config_text(record):
         runtime_api.order(folder, f"set map {haproxy.ACCESS} mode {record.options.access}")
         certificate.renew(record)
+        if kept != record:
+            _write(record)
         return False
-    haproxy.write_errors(folder)
-    (folder / haproxy.CONFIG).write_text(text)
-    (folder / haproxy.SERVERS).write_text(haproxy.servers_text(files.shares(folder)))
-    (folder / haproxy.TOKENS).touch(0o600)
-    _start(record, running)
+    _write(record)
+    try:
+        _start(record, running)
+    except ServingError:
+        if kept:
+            _write(kept)
+        else:
+            files.forget(folder)
+        raise
     certificate.remember(record)
     return True
+
+
+def _write(record: FrontRecord) -> None:
+    """Write down what it is and all that HAProxy reads when it starts, but the tokens."""
+    folder = record.path
+    files.save(record)
+    haproxy.write_private(folder / haproxy.ACCESS, haproxy.access_text(record))
+    haproxy.write_errors(folder)
+    (folder / haproxy.CONFIG).write_text(haproxy.config_text(record))
+    (folder / haproxy.SERVERS).write_text(haproxy.servers_text(files.shares(folder)))
+    (folder / haproxy.TOKENS).touch(0o600)
 
 
 def _start(record: FrontRecord, replaced: ProcessRecord | None) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from flows.config import Config
 from flows.errors import ServingError
@@ -130,7 +131,9 @@ def place(model_dir: Path, port: int, config: ServeConfig) -> Place:
 
 
 def start(launch: Launch, log: Path, order: Order) -> ContainerRecord:
-    """Start the container, pulling its image if needed. Its output is copied to `log` when asked for, and at its end.
+    """Start the container; its output is copied to `log` when asked for, and at its end.
+
+    An image that is not there is pulled first, which may take as long as the startup budget by itself.
 
     Raises:
         NotYetError: the order is not patient and the image is being pulled.
@@ -139,7 +142,8 @@ def start(launch: Launch, log: Path, order: Order) -> ContainerRecord:
     log.parent.mkdir(parents=True, exist_ok=True)
     with engine.connect(order.config.docker.socket, timeout_s=300) as client:
         if order.patient:
-            engine.fetch_image(client, launch.image, order.progress)
+            budget_s = order.config.startup_budget_s or launch.startup_budget_s
+            engine.fetch_image(client, launch.image, order.progress, budget_s)
         else:
             pull.ensure(client, engine.socket_path(order.config.docker.socket), launch.image, log.parent)
     try:
@@ -214,7 +218,7 @@ def stop(record: ContainerRecord, port: int, grace_s: float = GRACE_S) -> list[s
         with contextlib.suppress(OSError):  # a full disk is no reason to leave it running
             _copy_log(client, record, tail="all")
         with contextlib.suppress(NotFound):
-            client.remove_container(record.id, v=True, force=True)
+            _remove(client, record.id)
     if not process.wait_until(lambda: _state(record) is None, 10):
         raise ServingError(f"The container {record.name} cannot be removed. Look at it with `docker inspect`.")
     if not state["Running"]:
@@ -304,9 +308,22 @@ def _run(launch: Launch, log: Path, order: Order, *, init: bool) -> ContainerRec
             client.start(record.id)
         except BaseException:
             with contextlib.suppress(Exception):
-                client.remove_container(record.id, v=True, force=True)
+                _remove(client, record.id)
             raise
     return record
+
+
+def _remove(client: APIClient, container: str) -> None:
+    """Remove it, running or not; again while the engine is still at ending it (Podman: container state improper)."""
+    from docker.errors import APIError
+
+    def unfinished(error: BaseException) -> bool:
+        return isinstance(error, APIError) and error.is_server_error()
+
+    removal = Retrying(
+        retry=retry_if_exception(unfinished), wait=wait_fixed(0.5), stop=stop_after_delay(5), reraise=True
+    )
+    removal(client.remove_container, container, v=True, force=True)
 
 
 def _host_config(client: APIClient, launch: Launch, order: Order) -> dict[str, Any]:

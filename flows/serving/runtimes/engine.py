@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
+from queue import Empty, Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from flows.errors import ServingError
@@ -100,31 +104,68 @@ def socket_path(wanted: str) -> str:
     return next((path for path in usual if os.path.exists(path)), usual[0])
 
 
-def fetch_image(client: APIClient, image: str, progress: Progress) -> None:
+def fetch_image(client: APIClient, image: str, progress: Progress, budget_s: float = math.inf) -> None:
     """Pull the image unless it is there. Progress counts bytes.
 
     Raises:
-        ServingError: it is not there and cannot be pulled.
+        ServingError: it is not there and cannot be pulled, or not within `budget_s` seconds.
     """
-    from docker.errors import APIError
-
     if has_image(client, image):
         return
     layers: dict[str, tuple[int, int]] = {}
-    failure = ""
-    progress(0, 1, f"pulling {image}")
+    failure: Any = ""
+    note = f"pulling {image}"
+    progress(0, 1, note)
     try:
-        for event in client.pull(image, stream=True, decode=True):
+        for event in _events(client, image, budget_s):
             failure = event.get("error", failure)
             amount = event.get("progressDetail") or {}
             if event.get("status") == "Downloading" and amount.get("total"):
                 layers[event["id"]] = amount.get("current", 0), amount["total"]
                 done, total = map(sum, zip(*layers.values(), strict=True))
-                progress(done, total, f"pulling {image}")
-    except APIError as error:
-        failure = error.explanation
+                progress(done, total, note)
+    except TimeoutError as error:
+        raise ServingError(
+            f"The image {image} was not pulled within {budget_s:g} s: it was still downloading. "
+            "Look whether its registry answers, pull it by hand beforehand, or give it a longer serve.startup_budget_s."
+        ) from error
     if failure:
         raise ServingError(f"The image {image} is not on this machine and cannot be pulled: {words(failure)}")
+
+
+def _events(client: APIClient, image: str, budget_s: float) -> Iterator[dict[str, Any]]:
+    """What the engine tells of a pull, which is read by a thread: a registry that stalls keeps it waiting for ever.
+
+    Raises:
+        TimeoutError: it is not over after `budget_s` seconds.
+    """
+    from docker.errors import APIError
+
+    told: Queue[dict[str, Any] | BaseException | None] = Queue()
+
+    def read() -> None:
+        try:
+            for event in client.pull(image, stream=True, decode=True):
+                told.put(event)
+            told.put(None)
+        except APIError as error:
+            told.put({"error": error.explanation})
+            told.put(None)
+        except BaseException as error:
+            told.put(error)
+
+    Thread(target=read, name=f"pull {image}", daemon=True).start()
+    until = time.monotonic() + budget_s
+    while True:
+        try:
+            event = told.get(timeout=None if budget_s == math.inf else max(0.0, until - time.monotonic()))
+        except Empty:
+            raise TimeoutError from None
+        if event is None:
+            return
+        if isinstance(event, BaseException):
+            raise event
+        yield event
 
 
 def has_image(client: APIClient, image: str) -> bool:

@@ -21,6 +21,8 @@ from flows.store.files import read_json, write_json
 if TYPE_CHECKING:
     from docker import APIClient
 
+BUDGET_S = 3600.0  # a pull that stalls must end some time, or the endpoint waits for it for ever
+
 
 def ensure(client: APIClient, socket: str, image: str, folder: Path) -> None:
     """Nothing if the engine has the image; else its pull is started beside us, unless it is under way already.
@@ -57,7 +59,7 @@ def main(socket: str, image: str) -> int:
     """Pull it; 0, or 1 with the reason on stderr."""
     try:
         with engine.connect(socket, timeout_s=300) as client:
-            engine.fetch_image(client, image, silent)
+            engine.fetch_image(client, image, silent, BUDGET_S)
     except FinetuneError as error:
         print(error, file=sys.stderr)
         return 1

@@ -29,7 +29,7 @@ def endpoints(tmp_path):
 
 
 @pytest.fixture
-def models():
+def servers():
     """Two model servers."""
     both = Model(), Model()
     yield both

@@ -38,22 +38,22 @@ def test_it_leads_a_session_of_its_own_and_shows_nothing_in_its_command(start):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_one_that_died_or_hangs_is_started_on_its_port_with_its_shares(start, models, client, how, monkeypatch):
+def test_one_that_died_or_hangs_is_started_on_its_port_with_its_shares(start, servers, client, how, monkeypatch):
     monkeypatch.setattr("flows.serving.front.runtime_api.TIMEOUT_S", 0.3)
     front = start()
-    traffic.route(front, {models[0].address: 30, models[1].address: 70})
+    traffic.route(front, {servers[0].address: 30, servers[1].address: 70})
     before = folder.running(front.path)
     os.kill(before.pid, how)
     assert process.wait_until(lambda: not folder.alive(front), 5)
     assert lifecycle.revive(front)
     assert not process.alive(before)
-    assert {answer(client, front) for _ in range(10)} == {str(model.server_port) for model in models}
+    assert {answer(client, front) for _ in range(10)} == {str(model.server_port) for model in servers}
     assert start().port == front.port
 
 
-def test_stopped_and_started_again_it_has_its_port_and_no_servers(start, models, client):
+def test_stopped_and_started_again_it_has_its_port_and_no_servers(start, servers, client):
     front = start()
-    traffic.route(front, {models[0].address: 1})
+    traffic.route(front, {servers[0].address: 1})
     assert lifecycle.stop(front)
     assert not process.port_served(front.port)
     assert not lifecycle.stop(front)
@@ -61,48 +61,48 @@ def test_stopped_and_started_again_it_has_its_port_and_no_servers(start, models,
     assert client.get(f"{front.url}/models").status_code == 503
 
 
-def test_a_stop_lets_running_requests_finish(start, models, client):
+def test_a_stop_lets_running_requests_finish(start, servers, client):
     front = start()
-    traffic.route(front, {models[0].address: 1})
+    traffic.route(front, {servers[0].address: 1})
     got = []
     asking = threading.Thread(target=lambda: got.append(client.get(f"{front.url}/slow").text))
     asking.start()
-    assert process.wait_until(lambda: traffic.statistics(front)[models[0].address].sessions == 1, 5)
+    assert process.wait_until(lambda: traffic.statistics(front)[servers[0].address].sessions == 1, 5)
     lifecycle.stop(front)
     asking.join()
     assert len(got[0]) == 40
 
 
-def test_other_options_replace_it_and_nothing_is_dropped(start, models, client):
+def test_other_options_replace_it_and_nothing_is_dropped(start, servers, client):
     front = start(drain_s=3)
-    traffic.route(front, {models[0].address: 1})
+    traffic.route(front, {servers[0].address: 1})
     before, got = pid(front), []
     asking = threading.Thread(target=lambda: got.append(client.get(f"{front.url}/slow").text))
     asking.start()
-    assert process.wait_until(lambda: traffic.statistics(front)[models[0].address].sessions == 1, 5)
+    assert process.wait_until(lambda: traffic.statistics(front)[servers[0].address].sessions == 1, 5)
     new = start(drain_s=4)
     assert (pid(new) != before, new.port) == (True, front.port)
-    assert answer(client, new) == str(models[0].server_port)
+    assert answer(client, new) == str(servers[0].server_port)
     asking.join()
     assert len(got[0]) == 40
 
 
-def test_another_port_moves_it(start, models, client):
+def test_another_port_moves_it(start, servers, client):
     front = start()
-    traffic.route(front, {models[0].address: 1})
+    traffic.route(front, {servers[0].address: 1})
     wanted = process.choose_port(0)
     new = start(port=wanted)
-    assert (new.port, answer(client, new)) == (wanted, str(models[0].server_port))
+    assert (new.port, answer(client, new)) == (wanted, str(servers[0].server_port))
     assert process.wait_until(lambda: not process.port_served(front.port), 5)
 
 
-def test_two_endpoints_have_fronts_of_their_own(start, models, client):
+def test_two_endpoints_have_fronts_of_their_own(start, servers, client):
     one, two = start("one"), start("two")
-    traffic.route(one, {models[0].address: 1})
-    traffic.route(two, {models[1].address: 1})
-    assert [answer(client, front) for front in (one, two)] == [str(model.server_port) for model in models]
+    traffic.route(one, {servers[0].address: 1})
+    traffic.route(two, {servers[1].address: 1})
+    assert [answer(client, front) for front in (one, two)] == [str(model.server_port) for model in servers]
     lifecycle.stop(one)
-    assert answer(client, two) == str(models[1].server_port)
+    assert answer(client, two) == str(servers[1].server_port)
 
 
 def test_a_port_that_somebody_has_is_named_with_its_owner(start, endpoints):
@@ -116,14 +116,31 @@ def test_a_port_that_somebody_has_is_named_with_its_owner(start, endpoints):
             start(port=port)
     assert folder.running(endpoints / "terms/front") is None
     assert process.list_owned(endpoints) == []
+    assert start().port != port
 
 
-def test_a_folder_with_a_long_name(models, client, tmp_path):
+def test_options_that_cannot_work_leave_the_former_front_as_it_is(start, endpoints, servers, client):
+    front = start()
+    traffic.route(front, {servers[0].address: 1})
+    before = pid(front)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ServingError, match="did not start"):
+            start(port=taken.getsockname()[1], access="token")
+    assert (pid(front), folder.load(endpoints, "terms")) == (before, front)
+    assert {answer(client, front) for _ in range(5)} == {str(servers[0].server_port)}
+    traffic.route(front, {servers[1].address: 1})
+    assert answer(client, start()) == str(servers[1].server_port)
+    assert (pid(front), process.members(folder.running(front.path))) == (before, [before])
+
+
+def test_a_folder_with_a_long_name(servers, client, tmp_path):
     place = tmp_path / ("long" * 30) / "endpoints"
     front = lifecycle.ensure(ServeConfig(name="terms", front={"enabled": True}), place)
     try:
-        traffic.route(front, {models[0].address: 1})
-        assert answer(client, front) == str(models[0].server_port)
+        traffic.route(front, {servers[0].address: 1})
+        assert answer(client, front) == str(servers[0].server_port)
     finally:
         lifecycle.stop(front)
 

@@ -20,9 +20,9 @@ def shown(front):
     return ssl.get_server_certificate(("127.0.0.1", front.port)).strip()
 
 
-def test_clients_are_given_https_and_plain_http_is_refused(start, models, pem):
+def test_clients_are_given_https_and_plain_http_is_refused(start, servers, pem):
     front = start(tls_certificate=str(pem), public_host="localhost", access="token")
-    traffic.route(front, {models[0].address: 1})
+    traffic.route(front, {servers[0].address: 1})
     assert front.url == f"https://localhost:{front.port}/v1"
     with client_for(pem) as client:
         assert client.get(f"{front.url}/models").status_code == 401
@@ -30,16 +30,16 @@ def test_clients_are_given_https_and_plain_http_is_refused(start, models, pem):
         plain.get(f"http://127.0.0.1:{front.port}/v1/models").raise_for_status()
 
 
-def test_a_renewed_certificate_is_shown_without_a_restart(start, models, pem, caplog):
+def test_a_renewed_certificate_is_shown_without_a_restart(start, servers, pem, caplog):
     front = start(tls_certificate=str(pem))
     running = folder.running(front.path)
-    traffic.route(front, {models[0].address: 1})
+    traffic.route(front, {servers[0].address: 1})
     make(pem, "renewed")
     assert not lifecycle.revive(front)
     assert shown(front) in pem.read_text()
     assert folder.running(front.path) == running
     with client_for(pem) as client:
-        assert client.get(f"{front.url}/models").text == str(models[0].server_port)
+        assert client.get(f"{front.url}/models").text == str(servers[0].server_port)
     good = shown(front)
     pem.write_text("half a certificate")
     assert not lifecycle.revive(front)

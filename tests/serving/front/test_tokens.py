@@ -32,13 +32,13 @@ PATHS = [
 
 
 @pytest.fixture
-def front(start, endpoints, models):
+def front(start, endpoints, servers):
     front = start(access="token")
     record = ProcessRecord(pid=1, start_ticks=1, boot_id="b", log="/tmp/log")
-    known = {"url": f"http://{models[0].address}/v1", "state": State.HEALTHY, "model": "m", "port": 9}
+    known = {"url": f"http://{servers[0].address}/v1", "state": State.HEALTHY, "model": "m", "port": 9}
     more = {"variant": "command", "runtime": "process", "process": record, "ready_path": "", "settings": "s"}
     records.save(endpoints, Endpoint(name="terms", **known, **more, started="now", front=front))
-    traffic.route(front, {models[0].address: 1})
+    traffic.route(front, {servers[0].address: 1})
     return front
 
 
@@ -53,9 +53,9 @@ def status(client, front, token="", path="/v1/models", header="Authorization", s
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_path_asks_for_a_token(front, issue, client, models, path):
+def test_every_path_asks_for_a_token(front, issue, client, servers, path):
     token = issue()
-    assert (status(client, front, path=path), models[0].seen) == (401, [])
+    assert (status(client, front, path=path), servers[0].seen) == (401, [])
     assert status(client, front, token, path=path) == 200
 
 
@@ -65,9 +65,9 @@ def test_both_schemes_open_it(front, issue, client, scheme):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"])
-def test_every_method_asks_for_a_token(front, client, models, method):
+def test_every_method_asks_for_a_token(front, client, servers, method):
     assert client.request(method, f"{front.url}/models").status_code == 401
-    assert models[0].seen == []
+    assert servers[0].seen == []
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_tokens_hold_after_a_restart_of_the_front(front, issue, endpoints, clien
     assert [status(client, front, token) for token in (good, bad, forever)] == [503, 401, 503]
 
 
-def test_nothing_of_a_token_but_its_hash_is_anywhere(front, issue, client, models, endpoints):
+def test_nothing_of_a_token_but_its_hash_is_anywhere(front, issue, client, servers, endpoints):
     token = issue()
     status(client, front, token)
-    [(_, headers)] = models[0].seen
+    [(_, headers)] = servers[0].seen
     assert "authorization" not in headers
     status(client, front, token, path=f"/v1/models?key={token}", scheme="Basic ")
     pid = folder.running(front.path).pid
@@ -205,11 +205,11 @@ def test_open_and_token_are_switched_without_a_restart(front, start, client):
     assert folder.running(front.path) == running
 
 
-def test_a_front_that_is_open_passes_a_header_on(start, models, client):
+def test_a_front_that_is_open_passes_a_header_on(start, servers, client):
     front = start(access="open")
-    traffic.route(front, {models[0].address: 1})
+    traffic.route(front, {servers[0].address: 1})
     assert status(client, front, "theirs") == 200
-    assert models[0].seen[0][1]["authorization"] == "Bearer theirs"
+    assert servers[0].seen[0][1]["authorization"] == "Bearer theirs"
 
 
 def test_by_the_command_line_it_is_printed_once(front, endpoints, client, capsys):

@@ -50,8 +50,8 @@ def test_without_a_server_the_answer_is_503_as_the_openai_api_words_it(front, cl
     }
 
 
-def test_requests_go_to_exactly_the_named_servers_by_their_weights(front, models, client):
-    old, new = models
+def test_requests_go_to_exactly_the_named_servers_by_their_weights(front, servers, client):
+    old, new = servers
     traffic.route(front, {old.address: 90, new.address: 10})
     assert Counter(ask(client, front)[1] for _ in range(100)) == {str(old.server_port): 90, str(new.server_port): 10}
     traffic.route(front, {new.address: 100})
@@ -62,8 +62,8 @@ def test_requests_go_to_exactly_the_named_servers_by_their_weights(front, models
     assert ask(client, front)[0] == 503
 
 
-def test_a_server_no_longer_named_finishes_what_it_has(front, models, client):
-    old, new = models
+def test_a_server_no_longer_named_finishes_what_it_has(front, servers, client):
+    old, new = servers
     traffic.route(front, {old.address: 1})
     slow = Slow(client, front)
     assert process.wait_until(lambda: running(front, old.address) == 1, 5)
@@ -77,8 +77,8 @@ def test_a_server_no_longer_named_finishes_what_it_has(front, models, client):
     assert list(traffic.statistics(front)) == [new.address]
 
 
-def test_draining_is_waited_for_no_longer_than_drain_s(start, models, client):
-    old, new = models
+def test_draining_is_waited_for_no_longer_than_drain_s(start, servers, client):
+    old, new = servers
     front = start(drain_s=1)
     traffic.route(front, {old.address: 1})
     slow = Slow(client, front)
@@ -88,8 +88,8 @@ def test_draining_is_waited_for_no_longer_than_drain_s(start, models, client):
     slow.join()
 
 
-def test_one_that_drains_is_named_again(front, models, client):
-    old, new = models
+def test_one_that_drains_is_named_again(front, servers, client):
+    old, new = servers
     traffic.route(front, {old.address: 1})
     slow = Slow(client, front)
     assert process.wait_until(lambda: running(front, old.address) == 1, 5)
@@ -101,8 +101,8 @@ def test_one_that_drains_is_named_again(front, models, client):
 
 @pytest.mark.parametrize("first", [True, False], ids=["first request", "later request"])
 @pytest.mark.parametrize("path", ["/500", "/gone", "/cut"])
-def test_each_kind_of_error_counts_as_one(front, models, client, path, first):
-    model = models[0]
+def test_each_kind_of_error_counts_as_one(front, servers, client, path, first):
+    model = servers[0]
     traffic.route(front, {model.address: 1})
     if not first:
         ask(client, front)
@@ -112,8 +112,8 @@ def test_each_kind_of_error_counts_as_one(front, models, client, path, first):
     assert (stats.requests, stats.errors, stats.sessions) == (1 if first else 2, 1, 0)
 
 
-def test_a_server_that_refuses_connections_counts_and_the_other_one_is_asked(front, models, client):
-    dead, model = f"127.0.0.1:{process.choose_port(0)}", models[0]
+def test_a_server_that_refuses_connections_counts_and_the_other_one_is_asked(front, servers, client):
+    dead, model = f"127.0.0.1:{process.choose_port(0)}", servers[0]
     traffic.route(front, {dead: 50, model.address: 50})
     assert {ask(client, front) for _ in range(4)} == {(200, str(model.server_port))}
     traffic.route(front, {dead: 1})
@@ -121,14 +121,35 @@ def test_a_server_that_refuses_connections_counts_and_the_other_one_is_asked(fro
     assert traffic.statistics(front)[dead].errors >= 1
 
 
-def test_figures_begin_anew_with_a_server_that_was_forgotten(front, models, client):
-    old, new = models
+def test_figures_begin_anew_with_a_server_that_was_forgotten(front, servers, client):
+    old, new = servers
     traffic.route(front, {old.address: 1})
     ask(client, front, "/500")
     assert traffic.statistics(front)[old.address].errors == 1
     traffic.route(front, {new.address: 1})
     traffic.route(front, {old.address: 1})
     assert traffic.statistics(front)[old.address] == (0, 0, 0, 0, 0)
+
+
+def test_two_hundred_changes_under_load_drop_nothing(front, servers):
+    one, two = (server.address for server in servers)
+    traffic.route(front, {one: 1})
+    stop, answers = threading.Event(), Counter()
+
+    def ask_on():
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            while not stop.is_set():
+                answers[ask(client, front)[0]] += 1
+
+    threads = [threading.Thread(target=ask_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(200):
+        traffic.route(front, ({one: 1}, {one: 50, two: 50}, {two: 1}, {two: 90, one: 10})[number % 4])
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(answers) == {200}
 
 
 @pytest.mark.parametrize("shares", [{"127.0.0.1:1; show env": 1}, {"127.0.0.1:1": 300}, {"localhost:1": 1}])
@@ -138,8 +159,8 @@ def test_what_is_no_address_or_weight_is_refused(front, shares):
     assert folder.shares(front.path) == {}
 
 
-def test_a_client_that_goes_away_is_no_error_and_ends_its_request(front, models, client):
-    model = models[0]
+def test_a_client_that_goes_away_is_no_error_and_ends_its_request(front, servers, client):
+    model = servers[0]
     traffic.route(front, {model.address: 1})
     with client.stream("GET", f"{front.url}/slow") as answer:
         next(answer.iter_raw())
