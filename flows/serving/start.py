@@ -249,8 +249,9 @@ def _failed(endpoint: Endpoint, what: str, exit_code: int | None = None) -> Star
         return StartError(f"The {endpoint.process.words} {what}.", cause, lines)
     where = endpoint.process.words if endpoint.runtime == "kubernetes" else f"port {endpoint.port}"
     said = f"It said: {error}\n" if (error := told(lines)) else ""
+    of = f" of {endpoint.model_dir}" if endpoint.model_dir else ""
     return StartError(
-        f"The {endpoint.variant} server of {endpoint.model_dir} on {where} {what}.\n"
+        f"The {endpoint.variant} server{of} on {where} {what}.\n"
         f"Cause: {cause.words}. {cause.remedy}\n{said}Log: {endpoint.log}",
         cause,
         worth_showing(lines),

@@ -128,7 +128,7 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
 
 def _heal_front(folder: Path, endpoint: Endpoint) -> str:
     """Start a front that died and have it ask this server; what is wrong with it, empty if nothing is."""
-    if endpoint.front is None:
+    if endpoint.front is None and endpoint.runtime != "kubernetes":
         return ""
     with records.starting(folder, endpoint.name, wait_s=0) as free:
         if free and records.load(folder, endpoint.name) != endpoint:

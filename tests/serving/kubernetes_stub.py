@@ -57,13 +57,14 @@ def pod_status(image):
 class Cluster:
     """The server, its objects by (plural, name), and what it was asked.
 
-    `forbidden` is a set of (method, plural) that the user may not; `model` what its pods serve; `quota` is a message.
+    `forbidden` is a set of (method, plural) that the user may not, `unknown` of kinds it has not; `model` what its pods
+    serve; `quota` is a message.
     """
 
     def __init__(self, folder: Path, namespace="models", token="kube-token"):
         self.namespace, self.token = namespace, token
         self.objects, self.requests = {}, []
-        self.forbidden, self.quota, self.model, self.status = set(), "", "/models/a", 200
+        self.forbidden, self.unknown, self.quota, self.model, self.status = set(), set(), "", "/models/a", 200
         self.numbers = itertools.count(1)
         self.lock = threading.RLock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"cluster": self}))
@@ -163,6 +164,8 @@ class Handler(BaseHTTPRequestHandler):
         if not found:
             raise Refused(404, "the server could not find the requested resource")
         _, namespace, plural, name, log = found.groups()
+        if plural in cluster.unknown:
+            raise Refused(404, "the server could not find the requested resource")
         if (self.command, plural) in cluster.forbidden:
             raise Refused(403, f'{plural} is forbidden: User "me" cannot {self.command} resource "{plural}"')
         if namespace != cluster.namespace:

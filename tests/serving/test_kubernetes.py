@@ -64,10 +64,11 @@ def test_a_model_serves_from_pods_is_used_again_and_nothing_is_left_of_it(cluste
     folder = tmp_path / "endpoints"
     endpoint = served(cluster, model, folder, kubernetes={"replicas": 2, "disruption_budget": True})
     assert (endpoint.state, endpoint.model, endpoint.runtime) == (State.HEALTHY, str(model), "kubernetes")
-    assert kinds(cluster) == ["deployments", "poddisruptionbudgets", "pods", "pods", "services"]
+    assert kinds(cluster) == ["deployments", "poddisruptionbudgets", "pods", "pods", "services", "services"]
     name = endpoint.process.name
     assert endpoint.url == f"{cluster.url}/api/v1/namespaces/models/services/http:{name}:8000/proxy/v1"
     assert endpoint.metrics_path == ""  # another pod may tell them each time
+    assert endpoint.public_url == "http://pod.models.svc:8000/v1"
     assert ask(endpoint, "Hi?") == "yes"
     assert records.list_endpoints(folder) == [endpoint]
     assert served(cluster, model, folder, kubernetes={"replicas": 2, "disruption_budget": True}) == endpoint
@@ -102,9 +103,48 @@ def test_a_name_moves_to_new_pods_and_back(cluster, model, tmp_path):
     second = served(cluster, model, folder, kubernetes={"image": "vllm:2"})
     assert (second.revision, second.url != first.url) == (2, True)
     assert [one["metadata"]["name"] for one in cluster.of("deployments")] == [second.process.name]
+    assert (led_to(cluster), second.public_url) == (second.process.name, first.public_url)
     back = roll_back("pod", folder)
     assert (back.revision, revisions.load(folder, "pod", 3).again) == (3, 1)
-    assert kinds(cluster) == ["deployments", "pods", "services"]
+    assert led_to(cluster) == back.process.name
+    assert kinds(cluster) == ["deployments", "pods", "services", "services"]
+
+
+def led_to(cluster):
+    """The start to which the Service of the name leads."""
+    return cluster.objects["services", "pod"]["spec"]["selector"]["prefect-finetune/start"]
+
+
+def test_a_move_that_breaks_off_leads_the_service_back(cluster, model, tmp_path, monkeypatch):
+    folder = tmp_path / "endpoints"
+    first = served(cluster, model, folder)
+    moved = []
+
+    def full(*_):
+        moved.append(led_to(cluster))
+        raise ServingError("disk full")
+
+    monkeypatch.setattr(revisions, "keep", full)
+    with pytest.raises(ServingError, match="disk full"):
+        served(cluster, model, folder, kubernetes={"image": "vllm:2"})
+    assert moved != [first.process.name]
+    assert led_to(cluster) == first.process.name
+    assert kinds(cluster) == ["deployments", "pods", "services", "services"]
+
+
+def test_a_service_of_that_name_that_is_somebody_elses_is_left_alone(cluster, model, tmp_path):
+    cluster.create("services", {"metadata": {"name": "pod", "labels": {"app": "theirs"}}, "spec": {}})
+    with pytest.raises(ServingError, match="Namespace models has a Service pod already, which is not this endpoint's"):
+        served(cluster, model, tmp_path / "endpoints")
+    assert kinds(cluster) == ["services"]
+
+
+def test_the_watcher_leads_the_service_of_the_name_to_what_serves(cluster, model, tmp_path):
+    folder = tmp_path / "endpoints"
+    endpoint = served(cluster, model, folder)
+    cluster.objects["services", "pod"]["spec"]["selector"] = {"app": "by-hand"}
+    watch(folder, NOON)
+    assert cluster.objects["services", "pod"]["spec"]["selector"] == {"prefect-finetune/start": endpoint.process.name}
 
 
 @pytest.mark.parametrize(
@@ -158,6 +198,15 @@ def test_what_the_user_may_not_is_told_and_nothing_is_left(cluster, model, tmp_p
         served(cluster, model, tmp_path / "endpoints")
     assert cluster.objects == {}
     assert records.names(tmp_path / "endpoints") == []
+
+
+def test_what_the_cluster_does_not_know_is_told_and_nothing_is_left(cluster, model, tmp_path):
+    cluster.unknown = {"inferenceservices"}
+    with pytest.raises(
+        ServingError, match="know a InferenceService of serving.kserve.io/v1beta1: is KServe installed there?"
+    ):
+        served(cluster, model, tmp_path / "endpoints", kubernetes={"kind": "kserve"})
+    assert cluster.objects == {}
 
 
 def test_a_namespace_that_is_not_there_is_told(cluster, model, tmp_path):
@@ -215,7 +264,7 @@ def test_the_watcher_follows_pods_and_makes_anew_what_was_deleted(cluster, model
 def test_orphans_of_this_store_are_found_in_the_cluster_and_others_are_left(cluster, model, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     served(cluster, model, one)
-    kept = served(cluster, model, other)
+    kept = served(cluster, model, other, name="other")
     orphan = records.load(one, "pod").process
     records.delete(one, "pod")
     assert [name for name, _ in kubernetes.list_owned(one)] == ["pod"]
@@ -268,9 +317,11 @@ def test_an_inference_service_is_waited_for_asked_scaled_and_deleted(cluster, mo
     folder = tmp_path / "endpoints"
     endpoint = served(cluster, model, folder, kubernetes={"kind": "kserve"})
     assert endpoint.url.endswith(f"/services/http:{endpoint.process.name}-predictor:80/proxy/v1")
-    assert kinds(cluster) == ["inferenceservices", "pods"]
+    assert kinds(cluster) == ["inferenceservices", "pods", "services"]
+    [service] = cluster.of("services")
+    assert service["spec"]["selector"] == {"serving.kserve.io/inferenceservice": endpoint.process.name}
     scale("pod", 2, folder)
-    assert kinds(cluster) == ["inferenceservices", "pods", "pods"]
+    assert kinds(cluster) == ["inferenceservices", "pods", "pods", "services"]
     stop_endpoint("pod", folder)
     assert kinds(cluster) == []
 

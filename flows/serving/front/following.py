@@ -1,4 +1,4 @@
-"""Keep a name's front at what serves under the name."""
+"""Keep a name's stable address, its front or its Service in a cluster, at what serves under the name."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from flows.errors import ServingError
 from flows.serving import records
-from flows.serving.endpoint import Endpoint
+from flows.serving.endpoint import ClusterRecord, Endpoint
 from flows.serving.front import folder as files
 from flows.serving.front import lifecycle, traffic
 from flows.serving.front.record import FrontRecord
+from flows.serving.runtimes import kubernetes_name
 from flows.serving.state import State
 
 ANSWERING = (State.HEALTHY, State.UNVERIFIED, State.DEGRADED)
@@ -44,13 +45,15 @@ def share(endpoint: Endpoint, replicas: Sequence[Endpoint]) -> None:
 
 
 def send_all_to(endpoint: Endpoint, record: FrontRecord | None = None) -> None:
-    """Have its front (or that one) give every new request to this endpoint's server.
+    """Have its front (or that one), or the Service of its name, give every new request to this endpoint's server.
 
     Raises:
-        ServingError: the front does not run.
+        ServingError: the front does not run; the cluster does not answer or refuses.
     """
     if front := record or endpoint.front:
         traffic.route(front, {address(endpoint): 100})
+    if isinstance(endpoint.process, ClusterRecord):
+        kubernetes_name.point(endpoint.process)
 
 
 def settle(name: str, endpoints_dir: Path, serving: Endpoint | None) -> FrontRecord | None:
@@ -62,11 +65,13 @@ def settle(name: str, endpoints_dir: Path, serving: Endpoint | None) -> FrontRec
         The front that runs.
     """
     try:
-        front = serving.front if serving and serving.state not in (State.STOPPED, State.DRAINING) else None
-        if serving and front:
-            lifecycle.revive(front)
-            share(serving, records.beside(endpoints_dir, name))
-            return front
+        running = serving if serving and serving.state not in (State.STOPPED, State.DRAINING) else None
+        if running and isinstance(running.process, ClusterRecord):
+            kubernetes_name.point(running.process)
+        if running and running.front:
+            lifecycle.revive(running.front)
+            share(running, records.beside(endpoints_dir, name))
+            return running.front
         if started := files.load(endpoints_dir, name):
             lifecycle.stop(started)
     except ServingError as error:
@@ -75,7 +80,7 @@ def settle(name: str, endpoints_dir: Path, serving: Endpoint | None) -> FrontRec
 
 
 def heal(endpoint: Endpoint, settled: bool) -> str:
-    """Start a front that died, with the shares it had.
+    """Start a front that died, with the shares it had; lead the Service of a cluster to what serves.
 
     Args:
         endpoint: as recorded.
@@ -85,6 +90,8 @@ def heal(endpoint: Endpoint, settled: bool) -> str:
         What is wrong with it; empty if it works, or if the endpoint has none.
     """
     if endpoint.front is None:
+        if settled:
+            _heal_service(endpoint)
         return ""
     front = endpoint.front if settled else files.load(endpoint.front.path.parents[1], endpoint.name)
     if front is None or not (settled or files.running(front.path)):  # whoever is moving the name has stopped it
@@ -97,3 +104,11 @@ def heal(endpoint: Endpoint, settled: bool) -> str:
     except ServingError as error:
         return f"Its front does not work: {error}"
     return ""
+
+
+def _heal_service(endpoint: Endpoint) -> None:
+    """A cluster that does not answer is no fault of the endpoint's: that is only logged."""
+    try:
+        send_all_to(endpoint)
+    except ServingError as error:
+        logger.error("%s: %s", endpoint.name, error)

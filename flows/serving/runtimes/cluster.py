@@ -171,9 +171,12 @@ def _refused(error: Any, cluster: Cluster, kind: str) -> ServingError:
         )
     if error.status == 404 and re.search(r"namespaces? .* not found", message):
         return ServingError(f"There is no namespace {cluster.namespace} at {cluster.host}: create it, or name another.")
+    if error.status == 404 and "could not find the requested resource" in message:
+        group = PATHS[kind][0].removeprefix("apis/")
+        why = f"is {MAKERS[kind]} installed there?" if kind in MAKERS else "it is too old for that."
+        return MissingError(f"The cluster at {cluster.host} does not know a {kind} of {group}: {why}")
     if error.status == 404:
-        maker = f" Is {MAKERS[kind]} installed there?" if kind in MAKERS else ""
-        return MissingError(f"{message}.{maker}")
+        return MissingError(f"{message}.")
     return ServingError(f"Kubernetes refuses ({error.status}): {message}")
 
 

@@ -62,6 +62,10 @@ def problems(config: ServeConfig) -> list[str]:
     if options.block and not options.url:
         return ["serve.external.block: a block is looked up by the flows only; give serve.external.url here."]
     found = _url_problems(options.url)
+    if config.watch.restart_unhealthy_after_s:
+        found.append(
+            "serve.watch.restart_unhealthy_after_s: nobody here can start a server of somebody else again; leave 0."
+        )
     if options.key_variable and not os.environ.get(options.key_variable):
         found.append(
             f"serve.external.key_variable: {options.key_variable} is not set in the environment of this process "

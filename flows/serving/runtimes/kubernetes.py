@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flows.errors import ServingError
 from flows.serving.causes import last_lines
 from flows.serving.endpoint import ClusterRecord
+from flows.serving.runtimes import kubernetes_name
 from flows.serving.runtimes import kubernetes_objects as objects
 from flows.serving.runtimes.cluster import Cluster, MissingError, Where
 from flows.serving.runtimes.kubernetes_options import OBJECT, KubernetesOptions
@@ -69,9 +70,10 @@ def start(launch: Launch, log: Path, order: Order) -> ClusterRecord:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     options = order.config.kubernetes
-    cluster = _cluster_of(options)
-    name = _object_name(order.config.name)
-    made = objects.manifests(launch, order, name, _owner(order.endpoints_dir), str(log))
+    cluster, endpoint, owner = _cluster_of(options), order.config.name, _owner(order.endpoints_dir)
+    kubernetes_name.check_free(cluster, endpoint, owner)
+    name = _object_name(endpoint)
+    made = objects.manifests(launch, order, name, owner, str(log))
     kind = made[0]["kind"]
     _remember(order.endpoints_dir, options, kind)
     try:
@@ -95,6 +97,10 @@ def start(launch: Launch, log: Path, order: Order) -> ClusterRecord:
         url=address,
         via=via,
         log=str(log),
+        endpoint=endpoint,
+        owner=owner,
+        port=launch.port,
+        clients_url=_clients_url(options, kubernetes_name.service(endpoint), launch.port),
     )
 
 
@@ -137,8 +143,8 @@ def pods(record: ClusterRecord) -> list[dict[str, Any]]:
 
 
 def ready_pods(record: ClusterRecord) -> int:
-    """How many of its pods serve."""
-    return sum(is_ready(pod) for pod in pods(record))
+    """How many of its pods serve and go on serving."""
+    return sum(is_ready(pod) and not pod["metadata"].get("deletionTimestamp") for pod in pods(record))
 
 
 def exit_code(record: ClusterRecord) -> int | None:
@@ -176,6 +182,7 @@ def stop(record: ClusterRecord, port: int, grace_s: float = 0) -> list[str]:
     """
     cluster = _cluster(record)
     logs(record, LOG_TAIL)
+    kubernetes_name.let_go(record)
     left = pods(record)
     graces = [pod.get("spec", {}).get("terminationGracePeriodSeconds") or 0 for pod in left]
     try:
@@ -213,8 +220,9 @@ def list_owned(endpoints_dir: Path) -> list[tuple[str, ClusterRecord]]:
                 kind=kind,
                 name=head["name"],
                 log=head.get("annotations", {}).get(objects.LABEL + "log", ""),
+                endpoint=head["labels"][objects.LABEL + "name"],
             )
-            found.append((head["labels"][objects.LABEL + "name"], record))
+            found.append((record.endpoint, record))
     return found
 
 
@@ -253,6 +261,13 @@ def _address(cluster: Cluster, options: KubernetesOptions, kind: str, name: str,
     if cluster.inside:
         return f"http://{service}.{options.namespace}.svc:{port}/v1", "service"
     return f"{cluster.proxy(service, port)}/v1", "proxy"
+
+
+def _clients_url(options: KubernetesOptions, service: str, port: int) -> str:
+    """Where clients ask, from now on and after the next promotion too: the ingress, or a name of the cluster."""
+    if options.url:
+        return options.url.rstrip("/").replace(OBJECT, service)
+    return f"http://{service}.{options.namespace}.svc:{port}/v1"
 
 
 def _pod_lines(record: ClusterRecord, count: int) -> list[str]:

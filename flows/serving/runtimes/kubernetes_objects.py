@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flows.serving.config import ServeConfig
 
 LABEL = "prefect-finetune/"
+MANAGED = {"app.kubernetes.io/managed-by": "prefect-finetune"}
 KINDS = {"deployment": "Deployment", "kserve": "InferenceService", "nim-service": "NIMService"}
 NIM_MODELS = "/model-store"  # where the NIM Operator mounts its storage
 SECRET = re.compile(r"_(TOKEN|KEY|SECRET|PASSWORD)$")
@@ -45,8 +46,7 @@ def manifests(launch: Launch, order: Order, name: str, owner: str, log: str) -> 
         ServingError: the model folder, or another one that is needed, cannot be reached in the cluster.
     """
     options = order.config.kubernetes
-    labels = {
-        "app.kubernetes.io/managed-by": "prefect-finetune",
+    labels = MANAGED | {
         LABEL + "owner": owner,
         LABEL + "name": order.config.name,
         LABEL + "start": name,
