@@ -8,7 +8,7 @@ CLUSTER := build/kubernetes/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop deploy test faults test-kubernetes bench vllm engine front lint clean
+.PHONY: help demo stop deploy test test-kubernetes faults bench vllm engine front lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'

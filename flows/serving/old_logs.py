@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from flows.errors import ServingError
 from flows.serving import records
 from flows.serving.runtimes.process import LOG_NAME
 
@@ -14,14 +15,18 @@ KEPT = 20
 def forget_old_logs(endpoints_dir: Path, name: str) -> None:
     """Delete the logs of a name's former starts, so that with the one that is about to begin there are `KEPT`.
 
-    Those that a record of the name names stay too: their servers may still write.
+    Those that a record of the name or of a replica names stay too: their servers may still write. While one of these
+    records is damaged nothing is deleted.
     """
     found = [log for log in (endpoints_dir / "logs").glob(f"{name}-*.log") if _is_of(log, name)]
     old = sorted(found)[: -(KEPT - 1)]
     if not old:
         return
-    beside = (name, name + records.NEXT, name + records.PREVIOUS)
-    named = {endpoint.log for one in beside if (endpoint := records.readable(endpoints_dir, one))}
+    ours = [one for one in records.names(endpoints_dir) if one.partition(".")[0] == name]
+    try:
+        named = {endpoint.log for one in ours if (endpoint := records.load(endpoints_dir, one))}
+    except ServingError:
+        return
     for log in old:
         if str(log) not in named:
             with contextlib.suppress(OSError):

@@ -244,7 +244,7 @@ class Clients:
             self.statuses[answer.status_code] += 1
 
 
-@pytest.mark.skipif(not shutil.which("haproxy", path=haproxy.PLACES), reason="HAProxy is not installed: make engine")
+@pytest.mark.skipif(not shutil.which("haproxy", path=haproxy.PLACES), reason="HAProxy is not installed: make front")
 def test_traffic_moves_by_steps_and_comes_back_from_a_candidate_that_fails_it(prefect, good, endpoints, tmp_path):
     def settings(strategy):
         options = {"rows": 0, "strategy": strategy, "canary_steps": [20, 60], "step_s": 4}

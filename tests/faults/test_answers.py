@@ -95,6 +95,27 @@ def test_what_fails_once_in_five_times_is_degraded_and_does_not_flap(world, seen
 
 
 @pytest.mark.fault(
+    "500 in 1 of 5",
+    on="while others are answered",
+    expected="DEGRADED for as long as it lasts: the other four answers do not hide it",
+    action="one event endpoint.degraded",
+)
+def test_the_answers_that_others_get_do_not_hide_that_some_fail(tmp_path, seen):
+    world = World(tmp_path, metrics="/metrics")
+    try:
+        watched(world).flags(chat=500, every=5)
+        seconds = until(world, State.DEGRADED)
+        probes = world.seen()["probes"]
+        for _ in range(20):
+            world.ask()
+            assert world.watch() == []
+        assert world.seen()["probes"] == probes + 20
+        seen(world.history, seconds)
+    finally:
+        stop_endpoint("fake", world.folder)
+
+
+@pytest.mark.fault(
     "an answer after 60 s",
     on="none within the check's limit",
     expected="DEGRADED at the second pass, UNHEALTHY at the third",

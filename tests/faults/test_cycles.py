@@ -58,10 +58,21 @@ def test_a_hundred_cycles_leave_nothing(world, seen, monkeypatch, tmp_path):
 
 def test_logs_of_other_names_and_of_what_serves_are_kept(world):
     endpoint = world.start()
+    replica = endpoint.model_copy(update={"name": "fake.2"})
+    replica_log = world.folder / "logs" / "fake-20200101T000000-000000.log"
+    replica = replica.model_copy(update={"process": replica.process.model_copy(update={"log": str(replica_log)})})
+    records.save(world.folder, replica)
     logs = world.folder / "logs"
     newer = [logs / f"fake-29990101T0000{n:02}-000000.log" for n in range(old_logs.KEPT + 3)]
     others = [logs / name for name in ("fake-2-20200101T000000-000000.log", "pull-fake.log", "fake-notes.log")]
-    for log in [*newer, *others]:
+    for log in [replica_log, *newer, *others]:
         log.touch()
+    (world.folder / "fake.3.json").write_text("torn")
     old_logs.forget_old_logs(world.folder, "fake")
-    assert set(logs.iterdir()) == {Path(endpoint.log), *others, *newer[4:]}
+    assert len(list(logs.iterdir())) == len([endpoint, replica, *newer, *others]), (
+        "nobody knows what the torn one names"
+    )
+    records.delete(world.folder, "fake.3")
+    old_logs.forget_old_logs(world.folder, "fake")
+    assert set(logs.iterdir()) == {Path(endpoint.log), replica_log, *others, *newer[4:]}
+    records.delete(world.folder, "fake.2")

@@ -30,6 +30,9 @@ PATHS = [
     "/%2e%2e/metrics",
 ]
 
+REFUSED = "401 from the front at once; the server sees nothing"
+NONE = "none"
+
 
 @pytest.fixture
 def front(start, endpoints, servers):
@@ -93,13 +96,24 @@ def test_a_token_elsewhere_opens_nothing(front, issue, client, headers):
     assert client.get(f"{front.url}/models", params=query).status_code == 401
 
 
+@pytest.mark.fault("token: in another header", expected=REFUSED, action=NONE)
+def test_a_token_in_another_header_is_told_where_it_belongs(front, issue, client, servers, seen):
+    seen.begin()
+    answer = client.get(f"{front.url}/models", headers={"X-Api-Key": issue()})
+    seen(f"{answer.status_code}: {answer.json()['error']['message']}")
+    assert (answer.status_code, servers[0].seen) == (401, [])
+
+
 def test_two_headers_open_nothing(front, issue, client):
     both = [("Authorization", f"Bearer {issue()}"), ("Authorization", "Bearer other")]
     assert client.get(f"{front.url}/models", headers=both).status_code == 401
 
 
-def test_refusals_are_worded_as_the_openai_api_words_its_own(front, issue, client):
+@pytest.mark.fault("token: wrong", expected=REFUSED, action=NONE)
+def test_refusals_are_worded_as_the_openai_api_words_its_own(front, issue, client, seen):
+    seen.begin()
     answer = client.get(f"{front.url}/models", headers={"Authorization": "Bearer wrong"})
+    seen(f"{answer.status_code}: {answer.json()['error']['message']}")
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.json() == {
         "error": {
@@ -112,17 +126,22 @@ def test_refusals_are_worded_as_the_openai_api_words_its_own(front, issue, clien
     assert "Give a token of this endpoint in one header" in client.get(f"{front.url}/models").text
 
 
-def test_several_tokens_each_revoked_for_itself_at_once(front, issue, endpoints, client):
+@pytest.mark.fault("token: revoked", expected="401 from the next request on; other tokens hold", action=NONE)
+def test_several_tokens_each_revoked_for_itself_at_once(front, issue, endpoints, client, seen):
     one, two = issue("one"), issue("two")
     assert (status(client, front, one), status(client, front, two)) == (200, 200)
+    seen.begin()
     tokens.revoke(endpoints, "terms", "one")
+    answer = client.get(f"{front.url}/models", headers={"Authorization": f"Bearer {one}"})
+    seen(f"{answer.status_code}: {answer.json()['error']['message']}")
     assert (status(client, front, one), status(client, front, two)) == (401, 200)
     first = tokens.revoke(endpoints, "terms", "one")
     assert [one.state(datetime.now(UTC)) for one in tokens.load(endpoints, "terms")] == ["revoked", "valid"]
     assert tokens.revoke(endpoints, "terms", "one") == first
 
 
-def test_a_token_expires_by_the_clock_alone(front, issue, endpoints, client):
+@pytest.mark.fault("token: expired", expected="401 as soon as its time is over", action=NONE)
+def test_a_token_expires_by_the_clock_alone(front, issue, endpoints, client, seen):
     token = issue(days=1)
     [kept] = tokens.load(endpoints, "terms")
     life = datetime.fromisoformat(kept.expires) - datetime.fromisoformat(kept.created)
@@ -133,6 +152,7 @@ def test_a_token_expires_by_the_clock_alone(front, issue, endpoints, client):
     assert process.wait_until(lambda: status(client, front, token) == 401, 10)
     assert time.time() >= until
     answer = client.get(f"{front.url}/models", headers={"Authorization": f"Bearer {token}"})
+    seen(f"{answer.status_code}: {answer.json()['error']['message']}")
     assert answer.json()["error"]["code"] == "token_expired"
     assert kept.state(datetime.now(UTC) + timedelta(days=2)) == "expired"
 
