@@ -1,6 +1,6 @@
 """The runtime `kubernetes` against a real API server and controller manager; pods are processes (kubelet.py).
 
-Run by `make test-kubernetes`, as root, about two minutes; docs/serving.md says what it showed.
+Run by `make test-kubernetes`, as root, about three minutes; docs/serving.md says what it showed.
 """
 
 import os
