@@ -55,8 +55,9 @@ def apply(notify: str = "", silent_after_s: float = SILENT_AFTER_S) -> list[str]
 
 def rolling_back(deployment: UUID) -> AutomationCore:
     """Rolls back an endpoint that was given up, if its settings ask for that (`serve.watch`)."""
-    names = {
-        key: {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{key} }}}}"} for key in ("name", "store")
+    parts = {"name": "name", "store": "store", "instead_of": "revision"}  # of the run, from the event
+    parameters = {
+        key: {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{part} }}}}"} for key, part in parts.items()
     }
     return AutomationCore(
         name="prefect-finetune: roll back what was given up",
@@ -68,7 +69,7 @@ def rolling_back(deployment: UUID) -> AutomationCore:
             posture=Posture.Reactive,
             threshold=1,
         ),
-        actions=[RunDeployment(source="selected", deployment_id=deployment, parameters=names)],
+        actions=[RunDeployment(source="selected", deployment_id=deployment, parameters=parameters)],
     )
 
 

@@ -17,13 +17,20 @@ from flows.stages.run_context import RunOptions, current_run
 
 
 @flow(name="roll-back")
-def roll_back(name: Annotated[str, Field(pattern=NAME)], to: Annotated[int, Field(ge=0)] = 0, store: str = "") -> Any:
+def roll_back(
+    name: Annotated[str, Field(pattern=NAME)],
+    to: Annotated[int, Field(ge=0)] = 0,
+    store: str = "",
+    instead_of: Annotated[int, Field(ge=0)] = 0,
+) -> Any:
     """Start a former revision beside the current one and move the name to it once it has answered.
 
     Args:
         name: Name of the endpoint.
         to: Number of the revision; 0 means the one before the current one.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
+        instead_of: Number of the revision that is to be left: nothing is done if another one serves by then. 0 means
+            whichever serves.
     """
     context = current_run(RunOptions(store=store))
     try:
@@ -33,6 +40,7 @@ def roll_back(name: Annotated[str, Field(pattern=NAME)], to: Annotated[int, Fiel
             context.store.endpoints,
             to or None,
             context.progress("roll-back"),
+            instead_of=instead_of,
             run_id=context.run_id,
             run_url=context.run_url,
         )

@@ -28,10 +28,13 @@ def scale_endpoint(
     """
     context = current_run(RunOptions(store=store))
     try:
-        endpoint = scale.scale(name, replicas, context.store.endpoints, context.progress("scale"))
+        endpoint, found = scale.scale(name, replicas, context.store.endpoints, context.progress("scale"))
     except FinetuneError as error:
         return failed(error)
     remember(endpoint)
     refresh_page(context.store)
     words = f"{replicas} replica{'' if replicas == 1 else 's'} from now on"
-    return Completed(message=f"{name}: {words}; they come and go while it serves.")
+    if found is None:
+        return Completed(message=f"{name}: {words}; they come and go while it serves.")
+    missing = "" if found.complete else f" Not all of them answer yet; the watcher goes on with it. {found.why}"
+    return Completed(message=f"{name}: {words}; {found.answering + 1} answer.{missing}")

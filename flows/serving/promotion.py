@@ -12,7 +12,7 @@ the record `NAME.next`: the next start, stop or look of the watcher ends what it
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,9 @@ from flows.serving.registry import RUNTIMES
 from flows.serving.revisions import Revision
 from flows.serving.state import State
 from flows.serving.stop import end, end_behind, end_leftovers
+from flows.serving.variants.launch import Launch
+
+LAST_LOOK_S = 60.0  # a candidate that serves traffic already may be busy
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,8 @@ class Maker:
     """Who promotes what: the run, the model's place in the store, and what tells how good it is.
 
     `evaluation` is the folder of an evaluation with its held-out questions, empty if none is known. `again` is for a
-    roll-back: the number of the revision that is taken up again.
+    roll-back: the number of the revision that is taken up again. `instead_of` is the number of the revision that must
+    serve, else nothing is done; 0: whichever does.
     """
 
     run_id: str = ""
@@ -46,6 +50,7 @@ class Maker:
     model_uri: str = ""
     evaluation: str = ""
     again: int = 0
+    instead_of: int = 0
 
 
 class Promotion:
@@ -66,7 +71,6 @@ class Promotion:
         self.current: Endpoint | None = None
         self.candidate: Endpoint | None = None
         self.serving: Endpoint | None = None
-        self._before = 0
         self._progress: Progress = silent
         self._held = ExitStack()
 
@@ -74,18 +78,22 @@ class Promotion:
         """Check the settings and hold the name; waits for another promotion of it.
 
         Raises:
-            ServingError: settings that cannot work, no such folder, no whole model in it, or the old process could not
-                be ended.
+            ServingError: settings that cannot work, no such folder, no whole model in it, the old process could not be
+                ended, or another revision serves than the maker expects.
         """
         start.check(self.config, self.model_dir)
-        self._held.enter_context(records.starting(self.endpoints_dir, self.config.name))
+        self._held.enter_context(records.promoting(self.endpoints_dir, self.config.name))
         try:
-            old = records.load(self.endpoints_dir, self.config.name)
-            end_leftovers(self.config.name, self.endpoints_dir, serving=old)
+            with self._records_held():
+                old = records.load(self.endpoints_dir, self.config.name)
+                end_leftovers(self.config.name, self.endpoints_dir, serving=old)
+            if self.maker.instead_of not in (0, old.revision if old else 0):
+                raise ServingError(
+                    f"{self.config.name} does not serve revision {self.maker.instead_of} any more: nothing is done."
+                )
         except BaseException:
             self._held.close()
             raise
-        self._before = old.revision if old else 0
         self.current = old
         return self
 
@@ -108,21 +116,19 @@ class Promotion:
             ServingError: the wanted port is taken, or the old process could not be ended.
             StartError: the server ended, answered wrongly or was not healthy within the budget; cause and log lines.
         """
-        config, current, self._progress = self.config, self.current, progress
-        if current and self._serves_already(current):
-            progress(1, 1, f"{current.name} serves this model already")
-            self.serving = self._watched(current)
+        self._progress = progress
+        with self._records_held():
+            recorded = self._look_again()
+            if self.current and self._serves_already(self.current):
+                self.serving = self._as_settings_say(self.current)
+            else:
+                self.candidate, launch = self._launch(recorded, progress)
+        if self.serving:
+            progress(1, 1, f"{self.serving.name} serves this model already")
+            self._bring_up_replicas(self.serving)
             return self.serving
-        if current and not RUNTIMES[current.runtime].alive(current.process):
-            end(current)  # its workers may have outlived it
-            self.current = None
-        if current is None or current.front is None:
-            self._front()  # now: what cannot work is known before a model is loaded
-        made, launch = start.launch_beside(config, self.model_dir, self.endpoints_dir, progress, current=self.current)
-        maker = {"run_id": self.maker.run_id, "run_url": self.maker.run_url, "model_uri": self.maker.model_uri}
-        self.candidate = made.model_copy(update=maker)
-        records.save(self.endpoints_dir, self.candidate)
-        budget_s = config.startup_budget_s or launch.startup_budget_s
+        assert self.candidate is not None
+        budget_s = self.config.startup_budget_s or launch.startup_budget_s
         self.candidate = start.wait_until_healthy(self.candidate, launch, budget_s, progress)
         return self.candidate
 
@@ -133,10 +139,12 @@ class Promotion:
             ServingError: the front does not run, or there is none.
         """
         assert self.candidate is not None
-        servers = self._servers_of_current()
-        # Weights count for one server, so those of the current model's servers have a part of its share each.
-        rest = max(round((100 - percent) / len(servers)), percent < 100) if servers else 0
-        traffic.route(self._asked(), dict.fromkeys(servers, rest) | {following.address(self.candidate): percent})
+        with self._records_held():
+            self._look_again()
+            servers = self._servers_of_current()
+            # Weights count for one server, so those of the current model's servers have a part of its share each.
+            rest = max(round((100 - percent) / len(servers)), int(percent < 100)) if servers else 0
+            traffic.route(self._asked(), dict.fromkeys(servers, rest) | {following.address(self.candidate): percent})
 
     def statistics(self) -> dict[str, traffic.ServerStats]:
         """What the front has seen of both, by `candidate` and `current`.
@@ -154,22 +162,83 @@ class Promotion:
         """Move the name to the candidate, then end the old one; the endpoint that serves now.
 
         With a front the candidate gets all new requests first, and the old one has `drain_s` for its running ones.
-        Killed at any point, no process is without a record.
+        Killed at any point, no process is without a record. An old one that cannot be ended is left to the watcher.
+
+        Raises:
+            ServingError: nothing was started, the endpoint was stopped meanwhile, the candidate does not answer any
+                more, or the front or the cluster does not do what it is told; the name stays.
         """
         if self.candidate is None:
             raise ServingError(f"Nothing was started for {self.config.name}, so its name cannot move.")
-        new, name, folder = self.candidate, self.config.name, self.endpoints_dir
+        name, folder = self.config.name, self.endpoints_dir
+        with self._records_held():
+            recorded = self._look_again()
+            self._still_there(self.candidate)
+            serving = self._move(self.candidate, recorded)
+            try:
+                end_leftovers(name, folder, serving=serving)
+            except ServingError as error:
+                logger.error("%s serves, but what served before is left: %s", name, error)
+        self._bring_up_replicas(serving)
+        return serving
+
+    def _records_held(self) -> AbstractContextManager[bool]:
+        return records.starting(self.endpoints_dir, self.config.name)
+
+    def _look_again(self) -> Endpoint | None:
+        """The record as it is now; `current` if it is alive. The watcher may have started it again, or a person stopped
+        it."""
+        recorded = records.load(self.endpoints_dir, self.config.name)
+        alive = recorded is not None and RUNTIMES[recorded.runtime].alive(recorded.process)
+        self.current = recorded if alive else None
+        return recorded
+
+    def _launch(self, recorded: Endpoint | None, progress: Progress) -> tuple[Endpoint, Launch]:
+        """Start the candidate and write it down."""
+        if recorded and self.current is None:
+            end(recorded)  # its workers may have outlived it
+        if self.current is None or self.current.front is None:
+            self._front()  # now: what cannot work is known before a model is loaded
+        made, launch = start.launch_beside(
+            self.config, self.model_dir, self.endpoints_dir, progress, current=self.current
+        )
+        maker = {"run_id": self.maker.run_id, "run_url": self.maker.run_url, "model_uri": self.maker.model_uri}
+        self.candidate = made.model_copy(update=maker)  # first: whatever fails from here on, it is ended
+        records.save(self.endpoints_dir, self.candidate)
+        return self.candidate, launch
+
+    def _still_there(self, candidate: Endpoint) -> None:
+        """Ask the candidate once more: a person may have taken hours to say yes.
+
+        Raises:
+            ServingError: it does not answer, or was ended by somebody who stopped the endpoint.
+        """
+        recorded = records.load(self.endpoints_dir, candidate.name)
+        if recorded is None or recorded.process != candidate.process:
+            raise ServingError(f"{self.config.name} was stopped while its candidate was checked, so its name stays.")
+        try:
+            probe.verify(candidate, LAST_LOOK_S)
+        except probe.ProbeError as error:
+            raise ServingError(f"The candidate does not answer any more, so the name stays. {error}") from error
+
+    def _move(self, new: Endpoint, recorded: Endpoint | None) -> Endpoint:
+        """Lead the requests and the records to the candidate; what serves then."""
+        name, folder = self.config.name, self.endpoints_dir
         front = self._front()
         following.send_all_to(new, front)
-        number = revisions.keep(folder, self._revision(new), self._before)
+        before = revisions.numbers(folder, name)
+        number = revisions.keep(folder, self._revision(new), recorded.revision if recorded else 0)
         serving = new.model_copy(update={"name": name, "revision": number, "front": front})
-        if self.current:
-            records.save(folder, self.current.model_copy(update={"name": name + records.PREVIOUS}))
-        records.save(folder, serving)
+        try:
+            if self.current:
+                records.save(folder, self.current.model_copy(update={"name": name + records.PREVIOUS}))
+            records.save(folder, serving)
+        except BaseException:
+            if number not in before:
+                revisions.forget(folder, name, number)
+            raise
         self.candidate, self.serving = None, serving
         records.delete(folder, new.name)
-        end_leftovers(name, folder, serving=serving)
-        self._bring_up_replicas(serving)
         return serving
 
     def _servers_of_current(self) -> list[str]:
@@ -180,9 +249,9 @@ class Promotion:
 
     def _bring_up_replicas(self, serving: Endpoint) -> None:
         """Start the replicas and wait for them; what goes wrong with them is not the promotion's, but the watcher's."""
-        if serving.front is None:
+        if serving.front is None and not records.beside(self.endpoints_dir, serving.name):
             return
-        budget_s = self.config.startup_budget_s or replicas.REPLICAS_BUDGET_S
+        budget_s = start.startup_budget_s(self.config, self.model_dir)
         try:
             replicas.bring_up(serving, self.endpoints_dir, budget_s, self._progress)
         except ServingError as error:
@@ -192,18 +261,17 @@ class Promotion:
         same = current.settings == start.settings_digest(self.config, self.model_dir)
         return same and probe.check(current).state in (State.HEALTHY, State.UNVERIFIED)
 
-    def _watched(self, current: Endpoint) -> Endpoint:
-        """What serves already, from now on watched as the settings say."""
-        front = self._front()
-        if (current.watch, current.front) == (self.config.watch, front):
-            self._bring_up_replicas(current)
-            return current
-        revisions.amend(self.endpoints_dir, current.name, current.revision, self.config)
+    def _as_settings_say(self, current: Endpoint) -> Endpoint:
+        """What serves already, with all settings of the new ones that take no other server."""
+        name, folder, front = current.name, self.endpoints_dir, self._front()
+        kept = current.revision in revisions.numbers(folder, name)
+        if kept and revisions.load(folder, name, current.revision).config != self.config:
+            revisions.amend(folder, name, current.revision, self.config)
         new = current.model_copy(update={"watch": self.config.watch, "front": front})
-        following.share(new, records.beside(self.endpoints_dir, new.name))
-        records.save(self.endpoints_dir, new)
-        following.settle(new.name, self.endpoints_dir, new)
-        self._bring_up_replicas(new)
+        if new != current:
+            following.share(new, records.beside(folder, name))
+            records.save(folder, new)
+            following.settle(name, folder, new)
         return new
 
     def _front(self) -> FrontRecord | None:
@@ -221,11 +289,15 @@ class Promotion:
         left, self.candidate = self.candidate, None
         if self.serving is not None:
             return
-        front = following.settle(self.config.name, self.endpoints_dir, self.current)
-        if left is None:
-            return
-        end_behind(front, left)
-        records.delete(self.endpoints_dir, left.name)
+        name, folder = self.config.name, self.endpoints_dir
+        with self._records_held():
+            recorded = self._look_again()
+            if recorded and self.current is None and recorded.state is not State.STOPPED:
+                recorded = recorded.model_copy(update={"state": State.FAILED})  # its replicas may serve on
+            front = following.settle(name, folder, recorded, past_candidate=True)
+            if left:
+                end_behind(front, left)
+                records.delete(folder, left.name)
 
     def _revision(self, new: Endpoint) -> Revision:
         """What is about to serve, not numbered yet."""

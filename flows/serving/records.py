@@ -27,6 +27,8 @@ from flows.serving.state import State
 
 NEXT = ".next"
 PREVIOUS = ".previous"
+LOCK = ".lock"
+PROMOTION_LOCK = ".promotion.lock"
 LOCK_POLL_S = 0.05
 
 
@@ -118,7 +120,7 @@ def current(folder: Path, endpoint: Endpoint) -> Endpoint:
         checked = probe.check(endpoint)
         good = checked.state in (State.HEALTHY, State.UNVERIFIED)
         return checked if good else endpoint.model_copy(update={"why": checked.why})
-    if _locked(folder, endpoint.name):
+    if being_promoted(folder, endpoint.name):
         return endpoint
     why = "Who started it is gone and never saw it answer; stop it or start it again."
     return endpoint.model_copy(update={"state": State.UNVERIFIED, "why": why})
@@ -135,12 +137,38 @@ def _behind_front(endpoint: Endpoint) -> Endpoint:
 
 @contextmanager
 def starting(folder: Path, name: str, wait_s: float = math.inf) -> Iterator[bool]:
-    """Hold the right to start `name`; waits up to `wait_s` seconds for who holds it. Yields whether it is ours.
+    """Hold the right to start and end servers of `name` and to write its records; held for seconds.
 
-    The kernel frees it when the holder dies.
+    Waits up to `wait_s` seconds for who holds it. Yields whether it is ours. The kernel frees it when the holder dies.
     """
+    with _held(folder, name, LOCK, wait_s) as ours:
+        yield ours
+
+
+@contextmanager
+def promoting(folder: Path, name: str, wait_s: float = math.inf) -> Iterator[bool]:
+    """Hold the right to move `name` to another model, for as long as its checks and a person take; as `starting`.
+
+    Meanwhile what serves is watched and started again as ever. Who needs both takes this one first.
+    """
+    with _held(folder, name, PROMOTION_LOCK, wait_s) as ours:
+        yield ours
+
+
+def being_promoted(folder: Path, name: str) -> bool:
+    """Whether somebody who lives is moving the name, so that `NAME.next` is no leftover."""
+    with _lock_path(folder, name, PROMOTION_LOCK).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def _held(folder: Path, name: str, kind: str, wait_s: float) -> Iterator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock_path(folder, name).open("w") as stream:
+    with _lock_path(folder, name, kind).open("w") as stream:
         until = time.monotonic() + wait_s
         while not (ours := _lock(stream)) and time.monotonic() < until:
             time.sleep(LOCK_POLL_S)
@@ -155,18 +183,9 @@ def _lock(stream: TextIO) -> bool:
     return True
 
 
-def _locked(folder: Path, name: str) -> bool:
-    with _lock_path(folder, name).open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 def _path(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
 
 
-def _lock_path(folder: Path, name: str) -> Path:
-    return folder / f".{name.partition('.')[0]}.lock"
+def _lock_path(folder: Path, name: str, kind: str) -> Path:
+    return folder / f".{name.partition('.')[0]}{kind}"

@@ -8,6 +8,7 @@ promotion and `scale-endpoint` until all answer.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -26,8 +27,6 @@ from flows.serving.state import State
 from flows.serving.stop import end, end_behind
 
 PAUSE = timedelta(seconds=300)  # between two starts of a replica that fails again and again
-REPLICAS_BUDGET_S = 600.0  # to wait for them where the settings say nothing
-
 logger = logging.getLogger(__name__)
 
 
@@ -44,8 +43,11 @@ class Replicas(NamedTuple):
         return self.answering >= self.wanted - 1
 
 
-def tend(endpoint: Endpoint, endpoints_dir: Path) -> Replicas:
+def tend(endpoint: Endpoint, endpoints_dir: Path, longest_drain_s: float = math.inf) -> Replicas:
     """Bring the replicas of an endpoint nearer to what its revision says; hold its name (`records.starting`).
+
+    One that ended, or did not answer within its startup budget, is started again; one that hangs gets no requests.
+    Those that should not be have the front's `drain_s`, or `longest_drain_s`, for their running requests.
 
     Raises:
         ServingError: its revision is not kept, or the front does not run.
@@ -55,9 +57,13 @@ def tend(endpoint: Endpoint, endpoints_dir: Path) -> Replicas:
     found = {number_of(one): one for one in records.beside(endpoints_dir, endpoint.name)}
     for number, one in list(found.items()):
         if number > wanted or one.settings != endpoint.settings or one.revision != endpoint.revision:
-            _give_up(endpoint, found.pop(number), endpoints_dir)
+            _give_up(endpoint, found.pop(number), endpoints_dir, longest_drain_s)
+    if wanted == 1:
+        following.share(endpoint, [])
+        return Replicas(1, 0, "")
+    budget_s = start.startup_budget_s(revision.config, Path(revision.model_dir))
     with ThreadPoolExecutor(max_workers=max(len(found), 1)) as pool:
-        checked = list(pool.map(_checked, found.values()))
+        checked = list(pool.map(lambda one: _checked(one, budget_s), found.values()))
     kept, why = [], []
     for number in range(2, wanted + 1):
         known = next((one for one in checked if number_of(one) == number), None)
@@ -77,13 +83,21 @@ def tend(endpoint: Endpoint, endpoints_dir: Path) -> Replicas:
 def bring_up(endpoint: Endpoint, endpoints_dir: Path, budget_s: float, progress: Progress) -> Replicas:
     """Tend the replicas until all answer or the seconds are over; who is late is left to the watcher.
 
+    It holds the name for moments only, and ends when the endpoint is stopped, replaced or started again meanwhile.
+
     Raises:
         ServingError: as `tend`.
     """
     began = time.monotonic()
-    while not (found := tend(endpoint, endpoints_dir)).complete and time.monotonic() - began < budget_s:
-        words = f"{found.answering + 1} of {found.wanted} replicas answer"
-        progress(min(time.monotonic() - began, budget_s), budget_s, words)
+    while True:
+        with records.starting(endpoints_dir, endpoint.name):
+            if records.load(endpoints_dir, endpoint.name) != endpoint:
+                return Replicas(1, 0, f"{endpoint.name} was stopped, replaced or started again meanwhile.")
+            found = tend(endpoint, endpoints_dir)
+        spent = time.monotonic() - began
+        if found.complete or spent >= budget_s:
+            break
+        progress(spent, budget_s, f"{found.answering + 1} of {found.wanted} replicas answer")
         time.sleep(start.POLL_S)
     if not found.complete:
         logger.warning("%s has %d of %d replicas. %s", endpoint.name, found.answering + 1, found.wanted, found.why)
@@ -95,18 +109,24 @@ def number_of(replica: Endpoint) -> int:
     return int(replica.name.rpartition(".")[2])
 
 
-def _give_up(endpoint: Endpoint, replica: Endpoint, endpoints_dir: Path) -> None:
+def _give_up(endpoint: Endpoint, replica: Endpoint, endpoints_dir: Path, longest_drain_s: float) -> None:
     """End a replica that is one too many or of a former revision, after its running requests."""
     others = [one for one in records.beside(endpoints_dir, endpoint.name) if one.name != replica.name]
-    following.share(endpoint, [one for one in others if one.state in ANSWERING])
-    end_behind(endpoint.front, replica)
+    following.share(endpoint, others)
+    end_behind(endpoint.front, replica, longest_drain_s)
     records.delete(endpoints_dir, replica.name)
 
 
-def _checked(replica: Endpoint) -> Endpoint:
+def _checked(replica: Endpoint, budget_s: float) -> Endpoint:
+    """The replica with its true state; STARTING, while it may take its time."""
     found = probe.check(replica)
     starting = replica.state is State.STARTING and RUNTIMES[replica.runtime].alive(replica.process)
-    return replica.model_copy(update={"why": found.why}) if starting and found.state not in ANSWERING else found
+    if not starting or found.state in ANSWERING:
+        return found
+    if datetime.now(UTC) - datetime.fromisoformat(replica.started) < timedelta(seconds=budget_s):
+        return replica.model_copy(update={"why": found.why})
+    why = f"It did not answer within {budget_s:g} s. {found.why}"
+    return replica.model_copy(update={"state": State.FAILED, "why": why})
 
 
 def _started(

@@ -87,5 +87,10 @@ def amend(folder: Path, name: str, number: int, config: ServeConfig) -> None:
     write_atomically(_folder(folder, name) / f"{number}.json", with_config.model_dump_json(indent=2))
 
 
+def forget(folder: Path, name: str, number: int) -> None:
+    """Drop a revision that did not come to serve."""
+    (_folder(folder, name) / f"{number}.json").unlink(missing_ok=True)
+
+
 def _folder(folder: Path, name: str) -> Path:
     return folder / name / "revisions"

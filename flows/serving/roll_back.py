@@ -17,6 +17,7 @@ def roll_back(
     to: int | None = None,
     progress: Progress = silent,
     *,
+    instead_of: int = 0,
     run_id: str = "",
     run_url: str = "",
 ) -> Endpoint:
@@ -24,15 +25,21 @@ def roll_back(
 
     The name moves only when that revision is healthy; until then, and if it does not become so, the current one goes
     on serving. The roll-back is a promotion like any other and gets a number of its own, so a second one without `to`
-    takes back the first.
+    takes back the first. `instead_of` is the revision that is to be left, 0 whichever serves now: when another one
+    serves by then, nothing is rolled back.
 
     Raises:
-        ServingError: no such endpoint, no such revision, it serves already, or its model folder is gone.
+        ServingError: no such endpoint, no such revision, it serves already, another revision than `instead_of` serves,
+            or its model folder is gone.
         StartError: it did not become healthy.
     """
     serving = records.load(endpoints_dir, name)
     if serving is None:
         raise records.unknown(endpoints_dir, name)
+    if instead_of and serving.revision != instead_of:
+        raise ServingError(
+            f"{name} serves revision {serving.revision} by now, not {instead_of} any more: nothing is rolled back."
+        )
     if to is None:
         before = [number for number in revisions.numbers(endpoints_dir, name) if number < serving.revision]
         if not before:
@@ -47,5 +54,5 @@ def roll_back(
         Path(former.model_dir),
         endpoints_dir,
         progress,
-        Maker(run_id, run_url, former.model_uri, former.evaluation, again=to),
+        Maker(run_id, run_url, former.model_uri, former.evaluation, again=to, instead_of=serving.revision),
     )

@@ -12,7 +12,7 @@ from flows.serving import replicas as replica_servers
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import ClusterRecord, Endpoint
 from flows.serving.front import lifecycle
-from flows.serving.replicas import REPLICAS_BUDGET_S
+from flows.serving.replicas import Replicas
 from flows.serving.runtimes import kubernetes
 from flows.serving.state import State
 
@@ -21,40 +21,53 @@ from flows.serving.state import State
 Scaler = Callable[[Endpoint, ServeConfig, int], ServeConfig]
 
 
-def scale(name: str, replicas: int, endpoints_dir: Path, progress: Progress = silent) -> Endpoint:
+def scale(
+    name: str, replicas: int, endpoints_dir: Path, progress: Progress = silent
+) -> tuple[Endpoint, Replicas | None]:
     """Have that many replicas of an endpoint from now on, after a restart or a roll-back to this revision too.
 
     The endpoint serves meanwhile with what it has. Replicas on this machine are awaited, pods of a cluster are not.
 
     Returns:
-        The endpoint as it is recorded now.
+        The endpoint as it is recorded now, and how many servers of this machine answer (None: pods).
 
     Raises:
-        ServingError: no such endpoint, it does not run, its runtime has no replicas, or an autoscaler has them.
+        ServingError: no such endpoint, it does not run or is being promoted, its runtime has no replicas, or an
+            autoscaler has them.
     """
     if replicas < 1:
         raise ServingError(f"{replicas} replicas serve nobody: give 1 or more, or stop the endpoint.")
-    with records.starting(endpoints_dir, name):
-        endpoint = records.load(endpoints_dir, name)
-        if endpoint is None:
-            raise records.unknown(endpoints_dir, name)
-        if endpoint.state in (State.STOPPED, State.DRAINING):
-            raise ServingError(f"{name} is {endpoint.state.value}. Serve it again with serve-variant.")
-        scaler = SCALERS.get(endpoint.runtime)
-        if scaler is None:
-            raise ServingError(
-                f"{name} is a {endpoint.process.words}, which somebody else runs: its replicas are theirs to scale."
-            )
-        former = revisions.load(endpoints_dir, name, endpoint.revision)
-        config = scaler(endpoint, former.config, replicas)
-        revisions.amend(endpoints_dir, name, former.number, config)
-        settings = start.settings_digest(config, Path(former.model_dir))
-        front = lifecycle.ensure(config, endpoints_dir) if endpoint.front else None
-        new = endpoint.model_copy(update={"settings": settings, "front": front})
-        records.save(endpoints_dir, new)
-        if new.front:
-            replica_servers.bring_up(new, endpoints_dir, config.startup_budget_s or REPLICAS_BUDGET_S, progress)
-        return new
+    with records.promoting(endpoints_dir, name, wait_s=0) as nobody:
+        if not nobody:
+            raise ServingError(f"{name} is being moved to another model. Scale it when that is over.")
+        with records.starting(endpoints_dir, name):
+            new, config, folder = _order(name, replicas, endpoints_dir)
+        if not new.front:
+            return new, None
+        budget_s = start.startup_budget_s(config, folder)
+        return new, replica_servers.bring_up(new, endpoints_dir, budget_s, progress)
+
+
+def _order(name: str, replicas: int, endpoints_dir: Path) -> tuple[Endpoint, ServeConfig, Path]:
+    """Write down how many are wanted; the endpoint as recorded from now on, its settings and its model folder."""
+    endpoint = records.load(endpoints_dir, name)
+    if endpoint is None:
+        raise records.unknown(endpoints_dir, name)
+    if endpoint.state in (State.STOPPED, State.DRAINING):
+        raise ServingError(f"{name} is {endpoint.state.value}. Serve it again with serve-variant.")
+    scaler = SCALERS.get(endpoint.runtime)
+    if scaler is None:
+        raise ServingError(
+            f"{name} is a {endpoint.process.words}, which somebody else runs: its replicas are theirs to scale."
+        )
+    former = revisions.load(endpoints_dir, name, endpoint.revision)
+    config = scaler(endpoint, former.config, replicas)
+    revisions.amend(endpoints_dir, name, former.number, config)
+    settings = start.settings_digest(config, Path(former.model_dir))
+    front = lifecycle.ensure(config, endpoints_dir) if endpoint.front else None
+    new = endpoint.model_copy(update={"settings": settings, "front": front})
+    records.save(endpoints_dir, new)
+    return new, config, Path(former.model_dir)
 
 
 def _in_cluster(endpoint: Endpoint, config: ServeConfig, replicas: int) -> ServeConfig:

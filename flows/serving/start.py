@@ -109,13 +109,22 @@ def with_image(config: ServeConfig) -> ServeConfig:
 
 def settings_digest(config: ServeConfig, model_dir: Path) -> str:
     """Digest of what is asked for: with the port as wished, since the one in use may differ from it."""
-    place = RUNTIMES[config.runtime].place(model_dir, config.port, config)
-    launch = variant_of(config).launch(config, place)
+    launch = _launch_of(config, model_dir)
     if config.runtime == "process":
-        return launch.digest()
+        devices = config.front.replica_devices if config.front.enabled else []
+        return value_digest([launch.digest(), devices]) if devices else launch.digest()
     options = getattr(config, config.runtime)
     same = type(options).model_validate_json(options.model_dump_json())  # a default of 0 and a 0.0 read from a file
     return value_digest([launch.digest(), same.model_dump()])
+
+
+def startup_budget_s(config: ServeConfig, model_dir: Path) -> float:
+    """Seconds that a start may take until the model has answered: of the settings, else the variant's own."""
+    return config.startup_budget_s or _launch_of(config, model_dir).startup_budget_s
+
+
+def _launch_of(config: ServeConfig, model_dir: Path) -> Launch:
+    return variant_of(config).launch(config, RUNTIMES[config.runtime].place(model_dir, config.port, config))
 
 
 def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_port: int = 0) -> tuple[Launch, Place]:
@@ -142,13 +151,12 @@ def _plan(config: ServeConfig, model_dir: Path, old: Endpoint | None, former_por
     return launch, place
 
 
-def _on_devices(config: ServeConfig, replica: int) -> ServeConfig:
-    """The settings for that replica, from 1: on GPUs of its own if they name them."""
-    devices = config.front.replica_devices if config.front.enabled else []
-    if not devices:
-        return config
-    environment = [*config.environment, f"CUDA_VISIBLE_DEVICES={devices[replica - 1]}"]
-    return config.model_copy(update={"environment": environment})
+def _for_replica(config: ServeConfig, replica: int) -> ServeConfig:
+    """The settings for that replica, from 1: on GPUs of its own if they name them; the wished port is the first's."""
+    environment = config.environment
+    if config.front.enabled and config.front.replica_devices:
+        environment = [*environment, f"CUDA_VISIBLE_DEVICES={config.front.replica_devices[replica - 1]}"]
+    return config.model_copy(update={"environment": environment, "port": config.port if replica == 1 else 0})
 
 
 def launch_beside(
@@ -169,7 +177,7 @@ def launch_beside(
         ServingError: the wanted port is taken (by others than `current`), or the program or image is missing.
     """
     digest = settings_digest(config, model_dir)
-    config = _on_devices(config, replica)
+    config = _for_replica(config, replica)
     launch, place = _plan(config, model_dir, current, former_port)
     order = Order(config, place, endpoints_dir.resolve(), digest, progress, patient)
     return _launch(launch, order), launch

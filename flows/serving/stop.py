@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,21 +37,22 @@ def _stop(name: str, endpoints_dir: Path) -> Endpoint | None:
     serving = records.load(endpoints_dir, name)
     cleared = end_leftovers(name, endpoints_dir, serving=serving)
     if serving is None:
-        _end_replicas(name, endpoints_dir)
+        end_replicas(name, endpoints_dir)
         return cleared
     if serving.state is not State.STOPPED:  # said first, so that nobody takes the end that follows for a failure
         records.save(endpoints_dir, serving.model_copy(update={"state": State.DRAINING, "why": ""}))
     if front := fronts.load(endpoints_dir, name):
         lifecycle.stop(front)
-    ended = [*end(serving), *_end_replicas(name, endpoints_dir)]
+    replicas = end_replicas(name, endpoints_dir)
+    ended = end(serving)
     if serving.state is State.STOPPED and not ended:
         return serving
     if serving.runtime == "external":
         why = f"Forgot it. Nothing was ended: the {serving.process.words} is somebody else's and goes on."
     else:
-        why = (
-            f"Ended {_words(ended, serving)}." if ended else f"Its {serving.process.words.split()[0]} had ended before."
-        )
+        own = f"Ended {_words(ended, serving)}"
+        own = own if ended else f"Its {serving.process.words.split()[0]} had ended before"
+        why = f"{own}{f', and {replicas} replicas' if replicas else ''}."
     stopped = serving.model_copy(update={"state": State.STOPPED, "why": why})
     records.save(endpoints_dir, stopped)
     return stopped
@@ -61,38 +63,40 @@ def end(endpoint: Endpoint) -> Sequence[int | str]:
     return RUNTIMES[endpoint.runtime].stop(endpoint.process, endpoint.port)
 
 
-def end_behind(front: FrontRecord | None, endpoint: Endpoint) -> Sequence[int | str]:
-    """`end`, after the requests that the front has sent there are answered or its `drain_s` is over."""
+def end_behind(front: FrontRecord | None, endpoint: Endpoint, longest_s: float = math.inf) -> Sequence[int | str]:
+    """`end`, after the requests that the front has sent there are answered, or its `drain_s` or `longest_s` is over."""
     if front:
-        traffic.wait_drained(front, following.address(endpoint))
+        traffic.wait_drained(front, following.address(endpoint), longest_s)
     return end(endpoint)
 
 
-def end_leftovers(name: str, endpoints_dir: Path, *, serving: Endpoint | None) -> Endpoint | None:
+def end_leftovers(
+    name: str, endpoints_dir: Path, *, serving: Endpoint | None, longest_drain_s: float = math.inf
+) -> Endpoint | None:
     """End and forget what a killed start left beside `serving`; the last of it, STOPPED, or None.
 
-    Requests that a front has sent there get its `drain_s` to finish.
+    Requests that a front has sent there get its `drain_s` to finish, or `longest_drain_s` if that is less.
     """
     cleared = None
     found = [records.load(endpoints_dir, name + suffix) for suffix in (records.NEXT, records.PREVIOUS)]
-    front = following.settle(name, endpoints_dir, serving) if any(found) else None
+    front = following.settle(name, endpoints_dir, serving, past_candidate=True) if any(found) else None
     for leftover in filter(None, found):
         leftover_name = leftover.name
         # Killed between two writes, both records name the process that serves now: that one is kept.
         kept = serving is not None and leftover.process == serving.process
-        ended = [] if kept else end_behind(front, leftover)
+        ended = [] if kept else end_behind(front, leftover, longest_drain_s)
         records.delete(endpoints_dir, leftover_name)
         cleared = leftover.model_copy(update={"state": State.STOPPED, "why": f"Ended {_words(ended, leftover)}."})
     return cleared
 
 
-def _end_replicas(name: str, endpoints_dir: Path) -> list[int | str]:
-    """End and forget the replicas; what was ended."""
-    ended: list[int | str] = []
-    for replica in records.beside(endpoints_dir, name):
-        ended += end(replica)
+def end_replicas(name: str, endpoints_dir: Path) -> int:
+    """End and forget the replicas of a name; how many there were."""
+    found = records.beside(endpoints_dir, name)
+    for replica in found:
+        end(replica)
         records.delete(endpoints_dir, replica.name)
-    return ended
+    return len(found)
 
 
 def _words(ended: Sequence[int | str], endpoint: Endpoint) -> str:

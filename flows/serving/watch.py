@@ -4,7 +4,8 @@ All that a pass knows of former ones lies in the endpoints' records and historie
 machine that was started again, costs nothing but the passes missed.
 
 Endpoints are looked at all at once, a thread each, and none waits for another: what there is to do about one (end it,
-start it again) is done in its own thread. Only ending takes a while, ten seconds at most. What could take minutes is
+start it again) is done in its own thread. Only ending takes a while: a process ten seconds at most, after ten in which
+running requests may finish, pods as long as their settings let them. What could take minutes is
 left to processes of its own and looked at again by the next pass: a server that loads its model, an image that must
 be pulled first.
 """
@@ -25,12 +26,13 @@ from flows.serving.endpoint import Endpoint
 from flows.serving.front import following
 from flows.serving.history import Change, History
 from flows.serving.state import State
-from flows.serving.stop import end_leftovers, stop_endpoint
+from flows.serving.stop import end_leftovers, end_replicas, stop_endpoint
 from flows.serving.sweep import end_orphans
 from flows.serving.thresholds import decide
 
 THREADS = 200
 LONGEST_PASS = timedelta(minutes=5)
+LONGEST_DRAIN_S = 10.0  # of what a pass ends: it must not make the next one late
 UNKNOWN_BUDGET = timedelta(minutes=30)  # of a start whose watcher was killed before it could write its budget down
 
 logger = logging.getLogger(__name__)
@@ -51,11 +53,16 @@ def watch(endpoints_dir: Path, now: datetime) -> list[Change]:
     """
     if not endpoints_dir.is_dir():
         return []
-    _sweep(endpoints_dir)
-    names = [name for name in records.names(endpoints_dir) if "." not in name]
+    recorded = records.names(endpoints_dir)
+    names = sorted({name.partition(".")[0] for name in recorded})
+    crowded = frozenset(name.partition(".")[0] for name in recorded if "." in name)
+    look = partial(_watch_one, endpoints_dir, now, crowded)
     with ThreadPoolExecutor(max_workers=min(THREADS, len(names)) + 1) as pool:
-        pool.submit(_end_orphans, endpoints_dir)
-        return [change for found in pool.map(partial(_watch_one, endpoints_dir, now), names) for change in found]
+        orphans = pool.submit(_end_orphans, endpoints_dir)
+        changes = [change for found in pool.map(look, names) for change in found]
+        if error := orphans.exception():
+            logger.error("What runs without a record is not known: %s", error)
+    return changes
 
 
 def _end_orphans(folder: Path) -> None:
@@ -63,28 +70,41 @@ def _end_orphans(folder: Path) -> None:
         logger.warning("Ended %s: no record named it.", words)
 
 
-def _sweep(folder: Path) -> None:
-    """End and forget what a killed start left beside the endpoints; one that is under way is left alone."""
-    for name in sorted({name.partition(".")[0] for name in records.names(folder) if "." in name}):
-        try:
-            with records.starting(folder, name, wait_s=0) as free:
-                if free and (swept := end_leftovers(name, folder, serving=records.load(folder, name))):
-                    logger.warning("%s was left by a start that was killed. %s", swept.name, swept.why)
-        except (ServingError, OSError) as error:
-            logger.error("%s: %s", name, error)
+def _sweep(folder: Path, name: str) -> None:
+    """End and forget what a killed start left beside the endpoint; one that is under way is left alone."""
+    try:
+        with (
+            records.promoting(folder, name, wait_s=0) as nobody,
+            records.starting(folder, name, wait_s=0) as free,
+        ):
+            if not nobody or not free:
+                return
+            serving = records.load(folder, name)
+            if swept := end_leftovers(name, folder, serving=serving, longest_drain_s=LONGEST_DRAIN_S):
+                logger.warning("%s was left by a start that was killed. %s", swept.name, swept.why)
+            if serving is None or serving.state is State.STOPPED:
+                end_replicas(name, folder)
+    except (ServingError, OSError) as error:
+        logger.error("%s: %s", name, error)
 
 
-def _watch_one(folder: Path, now: datetime, name: str) -> list[Change]:
+def _watch_one(folder: Path, now: datetime, crowded: frozenset[str], name: str) -> list[Change]:
+    """Look at one; `crowded` are names with further records beside them: a candidate, replicas, leftovers."""
+    if name in crowded:
+        _sweep(folder, name)
     history = histories.load(folder, name)
     try:
         found = records.load(folder, name)
         if found is None:
             return []
-        changes = _look(folder, found, history, now)
+        changes = _look(folder, found, history, now, crowded=name in crowded)
     except ServingError as error:
         changes = history.move(name, State.FAILED, str(error), now)
     except OSError as error:  # as a full disk: it ends the look at this endpoint, not the pass
         logger.error("%s: what was found could not be written down (%s).", name, error)
+        return []
+    except Exception:  # nobody else's changes may be lost by it
+        logger.exception("%s: the look at it broke off.", name)
         return []
     try:
         histories.save(folder, name, history)
@@ -93,14 +113,14 @@ def _watch_one(folder: Path, now: datetime, name: str) -> list[Change]:
     return changes
 
 
-def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> list[Change]:
+def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime, *, crowded: bool) -> list[Change]:
     changes = _notice(folder, endpoint, history, now)
     if endpoint.state is State.DRAINING:
         endpoint = _finish_stop(folder, endpoint)
     if endpoint.state in (State.STOPPED, State.DRAINING):
         history.restart_at = None
         return changes + history.move(endpoint.name, endpoint.state, endpoint.why, now)
-    front_error = _heal_front(folder, endpoint)
+    front_error = _heal_front(folder, endpoint, history.state)
     found = check(endpoint, history, now)
     if records.load(folder, endpoint.name) != endpoint:  # replaced or stopped meanwhile: for the next pass
         return changes
@@ -108,7 +128,7 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
     history.add(found.sample)
     history.answered = found.answered
     state, why = decide(history, found.endpoint.state, found.error, endpoint.failure_threshold, now)
-    short = _tend_replicas(folder, endpoint, state)
+    short = _tend_replicas(folder, endpoint, state) if endpoint.front or crowded else ""
     if hung := restarts.hung(endpoint, history, state, now):
         state, why = State.FAILED, f"{hung} {why}"
     if state is State.FAILED:
@@ -126,25 +146,23 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime) -> 
     return changes
 
 
-def _heal_front(folder: Path, endpoint: Endpoint) -> str:
-    """Start a front that died and have it ask this server; what is wrong with it, empty if nothing is."""
+def _heal_front(folder: Path, endpoint: Endpoint, before: State | None) -> str:
+    """Start a front that died and have it ask what answered before; what is wrong with it, empty if nothing is."""
     if endpoint.front is None and endpoint.runtime != "kubernetes":
         return ""
     with records.starting(folder, endpoint.name, wait_s=0) as free:
         if free and records.load(folder, endpoint.name) != endpoint:
             return ""
-        return following.heal(endpoint, settled=free)
+        return following.heal(endpoint.model_copy(update={"state": before or endpoint.state}), settled=free)
 
 
 def _tend_replicas(folder: Path, endpoint: Endpoint, state: State) -> str:
     """Start, end and check what shares its requests; what is missing, empty if nothing is."""
-    if endpoint.front is None:
-        return ""
     with records.starting(folder, endpoint.name, wait_s=0) as free:
         if not free or records.load(folder, endpoint.name) != endpoint:
             return ""
         try:
-            found = replicas.tend(endpoint.model_copy(update={"state": state}), folder)
+            found = replicas.tend(endpoint.model_copy(update={"state": state}), folder, LONGEST_DRAIN_S)
         except ServingError as error:
             return f"Its replicas are not known: {error}"
     return "" if found.complete else f"{found.answering + 1} of {found.wanted} replicas answer. {found.why}"

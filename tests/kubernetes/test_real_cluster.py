@@ -61,7 +61,7 @@ def test_a_real_model_serves_from_a_deployment_is_asked_and_stopped(plane, kubel
 
 def test_replicas_share_the_requests_and_come_and_go(plane, kubelet, small, endpoints):
     endpoint = start_endpoint(small(), Path(), endpoints, silent)
-    scaled = scale("small", 3, endpoints)
+    scaled, _ = scale("small", 3, endpoints)
     wait_for(lambda: kubernetes.ready_pods(scaled.process) == 3, [])
     wait_for(lambda: len(answers(endpoint, 30)) == 3, [])
     scale("small", 1, endpoints)

@@ -291,7 +291,7 @@ def test_a_start_that_was_killed_is_cleared_by_the_next(cluster, model, tmp_path
 def test_replicas_are_changed_and_kept_in_the_revision(cluster, model, tmp_path):
     folder = tmp_path / "endpoints"
     served(cluster, model, folder)
-    endpoint = scale("pod", 3, folder)
+    endpoint, _ = scale("pod", 3, folder)
     assert len(cluster.of("pods")) == kubernetes.ready_pods(endpoint.process) == 3
     assert revisions.load(folder, "pod", 1).config.kubernetes.replicas == 3
     assert served(cluster, model, folder, kubernetes={"replicas": 3}) == endpoint

@@ -75,7 +75,7 @@ def test_an_endpoint_being_started_is_starting_only_while_its_starter_lives(tmp_
     # Another process: locks of one's own do not show what a killed starter leaves.
     code = (
         "import sys, time; from pathlib import Path; from flows.serving import records\n"
-        f"with records.starting(Path({str(tmp_path)!r}), 'fake'): print('held', flush=True); time.sleep(600)"
+        f"with records.promoting(Path({str(tmp_path)!r}), 'fake'): print('held', flush=True); time.sleep(600)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert starter.stdout is not None

@@ -290,7 +290,7 @@ def test_what_a_killed_start_left_is_swept_and_one_under_way_is_not(world):
     left = serving.model_copy(update={"name": "fake.next", "state": State.STARTING, "process": record})
     records.save(world.folder, left)
     records.save(world.folder, left.model_copy(update={"name": "gone.next", "port": 9, "process": record}))
-    with records.starting(world.folder, "fake"), records.starting(world.folder, "gone"):
+    with records.promoting(world.folder, "fake"), records.starting(world.folder, "gone"):
         world.watch()
         assert records.names(world.folder) == ["fake", "fake.next", "gone.next"]
     orphan.kill()

@@ -27,21 +27,38 @@ def address(endpoint: Endpoint) -> str:
 
 
 def servers(endpoint: Endpoint, replicas: Sequence[Endpoint] = ()) -> list[str]:
-    """Addresses that should get its requests: of all that answer, the endpoint's own alone if none does."""
-    good = [one for one in (endpoint, *replicas) if one.state in ANSWERING]
+    """Addresses that should get its requests: of all that answer, the endpoint's own alone if none does.
+
+    Replicas of another revision are somebody else's, though they bear the name: they are about to be ended.
+    """
+    own = [one for one in replicas if (one.revision, one.settings) == (endpoint.revision, endpoint.settings)]
+    good = [one for one in (endpoint, *own) if one.state in ANSWERING]
     return [address(one) for one in good or [endpoint]]
 
 
 def share(endpoint: Endpoint, replicas: Sequence[Endpoint]) -> None:
     """Have its front, if it has one, share new requests among the endpoint and those of its replicas that answer.
 
+    While a promotion gives its candidate a share, who gets what is left to it.
+
     Raises:
         ServingError: the front does not run.
     """
-    if endpoint.front:
-        shares = dict.fromkeys(servers(endpoint, replicas), 100)
-        if files.shares(endpoint.front.path) != shares:
-            traffic.route(endpoint.front, shares)
+    if endpoint.front and not _candidate_has_a_share(endpoint.front):
+        _share(endpoint.front, endpoint, replicas)
+
+
+def _share(front: FrontRecord, endpoint: Endpoint, replicas: Sequence[Endpoint]) -> None:
+    shares = dict.fromkeys(servers(endpoint, replicas), 100)
+    if files.shares(front.path) != shares:
+        traffic.route(front, shares)
+
+
+def _candidate_has_a_share(front: FrontRecord) -> bool:
+    endpoints_dir = front.path.parents[1]
+    candidate = records.readable(endpoints_dir, front.name + records.NEXT)
+    shared = candidate is not None and address(candidate) in files.shares(front.path)
+    return shared and records.being_promoted(endpoints_dir, front.name)
 
 
 def send_all_to(endpoint: Endpoint, record: FrontRecord | None = None) -> None:
@@ -56,10 +73,13 @@ def send_all_to(endpoint: Endpoint, record: FrontRecord | None = None) -> None:
         kubernetes_name.point(endpoint.process)
 
 
-def settle(name: str, endpoints_dir: Path, serving: Endpoint | None) -> FrontRecord | None:
+def settle(
+    name: str, endpoints_dir: Path, serving: Endpoint | None, *, past_candidate: bool = False
+) -> FrontRecord | None:
     """Have the name's front as the records of what serves say: all to that and its replicas, or no front at all.
 
-    For what a promotion left behind. A failure is logged, so that it does not keep anybody from ending servers.
+    A failure is logged, so that it does not keep anybody from ending servers. `past_candidate` takes back what a
+    promotion gave to its candidate: it is over.
 
     Returns:
         The front that runs.
@@ -70,7 +90,8 @@ def settle(name: str, endpoints_dir: Path, serving: Endpoint | None) -> FrontRec
             kubernetes_name.point(running.process)
         if running and running.front:
             lifecycle.revive(running.front)
-            share(running, records.beside(endpoints_dir, name))
+            if past_candidate or not _candidate_has_a_share(running.front):
+                _share(running.front, running, records.beside(endpoints_dir, name))
             return running.front
         if started := files.load(endpoints_dir, name):
             lifecycle.stop(started)

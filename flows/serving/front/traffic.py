@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -73,9 +74,9 @@ def drained(record: FrontRecord, address: str) -> bool:
     return server is None or int(server["scur"]) == 0
 
 
-def wait_drained(record: FrontRecord, address: str) -> bool:
-    """Whether that is so within the front's `drain_s`."""
-    return wait_until(lambda: drained(record, address), record.options.drain_s)
+def wait_drained(record: FrontRecord, address: str, longest_s: float = math.inf) -> bool:
+    """Whether that is so within the front's `drain_s`, or `longest_s` if that is less."""
+    return wait_until(lambda: drained(record, address), min(record.options.drain_s, longest_s))
 
 
 def statistics(record: FrontRecord) -> dict[str, ServerStats]:

@@ -16,7 +16,7 @@ from flows.serving.front.options import FrontOptions, problems
 from flows.serving.promotion import Promotion
 from flows.serving.runtimes import process
 from flows.serving.scale import scale
-from flows.serving.start import _on_devices
+from flows.serving.start import _for_replica
 from flows.serving.state import State
 from tests.serving.world import World
 
@@ -101,7 +101,8 @@ def test_the_others_serve_on_while_the_first_is_started_again(world):
 
 def test_scaled_while_it_serves(world):
     endpoint = world.start()
-    assert scale("fake", 3, world.folder).front.options.replicas == 3
+    new, found = scale("fake", 3, world.folder)
+    assert (new.front.options.replicas, found.answering, found.complete) == (3, 2, True)
     assert records.names(world.folder) == ["fake", "fake.2", "fake.3"]
     assert servers(world) == addresses(world)
     assert len(servers(world)) == 3
@@ -145,7 +146,7 @@ def test_without_a_front_there_is_one_server(world):
 def test_each_gets_its_gpus(world):
     options = FrontOptions(enabled=True, replicas=2, replica_devices=["0,1", "2,3"])
     config = world.config.model_copy(update={"front": options, "environment": ["A=b"]})
-    assert _on_devices(config, 2).environment == ["A=b", "CUDA_VISIBLE_DEVICES=2,3"]
+    assert _for_replica(config, 2).environment == ["A=b", "CUDA_VISIBLE_DEVICES=2,3"]
     assert problems(options, "docker", 0)[0].startswith("serve.front.replica_devices: only replicas of the runtime")
     few = options.model_copy(update={"replicas": 3})
     assert problems(few, "process", 0)[0].startswith("serve.front.replica_devices: 2 entries for 3 replicas.")
@@ -167,3 +168,55 @@ def test_a_canary_takes_its_share_from_all_of_them(world):
         promotion.share(100)
         assert folder.shares(place) == {both[0]: 0, both[1]: 0, candidate: 100}
     assert folder.shares(place) == dict.fromkeys(both, 100)
+
+
+def test_replicas_of_another_revision_get_nothing(world):
+    endpoint = world.start()
+    old = records.load(world.folder, "fake.2").model_copy(update={"revision": 0})
+    assert following.servers(endpoint, [old]) == [following.address(endpoint)]
+
+
+def test_a_front_that_is_switched_off_leaves_one_server(world):
+    world.start()
+    endpoint = world.start(front=FrontOptions())
+    assert (endpoint.front, records.names(world.folder)) == (None, ["fake"])
+    assert len(process.list_owned(world.folder)) == 1
+
+
+def test_a_port_of_ones_choice_is_the_first_server_s(world):
+    port = process.choose_port(0)
+    for environment in ([], ["OTHER=1"], ["OTHER=2"]):
+        world.start(port=port, environment=environment)
+        ports = [records.load(world.folder, name).port for name in records.names(world.folder)]
+        assert len(set(ports)) == 2
+        assert ports[1] != port
+
+
+def test_a_name_that_is_being_moved_is_not_scaled(world):
+    world.start()
+    with records.promoting(world.folder, "fake"), pytest.raises(ServingError, match="is being moved to another model"):
+        scale("fake", 3, world.folder)
+
+
+def test_while_a_candidate_has_a_share_the_watcher_leaves_the_shares_alone(world):
+    world.start()
+    world.watch()
+    world.config = world.config.model_copy(update={"environment": ["OTHER=1"]})
+    with Promotion(world.config, world.model, world.folder) as promotion:
+        promotion.start(silent)
+        promotion.share(20)
+        shares = folder.shares(folder.place(world.folder, "fake"))
+        world.watch()
+        assert folder.shares(folder.place(world.folder, "fake")) == shares
+    world.watch()
+    assert servers(world) == addresses(world)
+
+
+def test_stopped_in_mid_promotion_nothing_comes_back(world):
+    world.start()
+    world.config = world.config.model_copy(update={"environment": ["OTHER=1"]})
+    with Promotion(world.config, world.model, world.folder) as promotion:
+        promotion.start(silent)
+        stop.stop_endpoint("fake", world.folder)
+    assert records.names(world.folder) == ["fake"]
+    assert process.list_owned(world.folder) == []
