@@ -67,7 +67,7 @@ def route(record: FrontRecord, shares: dict[str, int]) -> None:
 
 
 def current(record: FrontRecord) -> dict[str, int]:
-    """Who really gets new requests, by weight: HAProxy is asked. After a `route` that failed half-way this is not what was wished.
+    """Who really gets new requests, by weight: after a `route` that failed, this is not what was wished.
 
     Raises:
         ServingError: the front does not run.
