@@ -54,7 +54,7 @@ def load_keys(endpoints_dir: Path, name: str = "") -> None:
 def _keep_key(name: str, block: object) -> str:
     """The environment variable in which the block's key now is; empty if it has none."""
     key = block.api_key.get_secret_value()  # type: ignore[attr-defined]
-    variable = f"FINETUNE_{name.upper().replace('-', '_')}_API_KEY"
+    variable = f"FINETUNE_BLOCK_{name.upper().replace('-', '_')}_API_KEY"
     if not key:
         return ""
     os.environ[variable] = key
