@@ -9,8 +9,8 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.errors import FinetuneError
-from flows.serving.config import NAME
 from flows.serving.front import tokens
+from flows.serving.names import NAME
 from flows.stages import endpoint_tokens
 from flows.stages.endpoints import failed
 from flows.store.layout import Store
@@ -19,7 +19,7 @@ from flows.store.layout import Store
 @flow(name="issue-token")
 def issue_token(
     name: Annotated[str, Field(pattern=NAME)],
-    token_name: Annotated[str, Field(pattern=tokens.NAME)],
+    token_name: Annotated[str, Field(pattern=NAME)],
     days: Annotated[int, Field(ge=0, le=tokens.MOST_DAYS)] = 90,
     block: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,126})?$")] = "",
     store: str = "",

@@ -9,8 +9,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.errors import FinetuneError
-from flows.serving.config import NAME
-from flows.serving.front import tokens
+from flows.serving.names import NAME
 from flows.stages import endpoint_tokens
 from flows.stages.endpoints import failed
 from flows.store.layout import Store
@@ -18,7 +17,7 @@ from flows.store.layout import Store
 
 @flow(name="revoke-token")
 def revoke_token(
-    name: Annotated[str, Field(pattern=NAME)], token_name: Annotated[str, Field(pattern=tokens.NAME)], store: str = ""
+    name: Annotated[str, Field(pattern=NAME)], token_name: Annotated[str, Field(pattern=NAME)], store: str = ""
 ) -> Any:
     """Have the endpoint refuse a token from the next request on, and delete the block that holds it.
 

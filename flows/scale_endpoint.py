@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flows.errors import FinetuneError
 from flows.serving import scale
-from flows.serving.config import NAME
+from flows.serving.names import NAME
 from flows.stages.endpoints import failed, refresh_page, remember
 from flows.stages.run_context import RunOptions, current_run
 

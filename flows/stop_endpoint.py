@@ -10,7 +10,7 @@ from pydantic import Field
 
 from flows.errors import FinetuneError
 from flows.serving import records, stop
-from flows.serving.config import NAME
+from flows.serving.names import NAME
 from flows.stages.endpoints import failed, forget, refresh_page
 from flows.store.layout import Store
 

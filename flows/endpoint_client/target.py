@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
+import httpx
 from openai import APIError, APIStatusError, AuthenticationError, DefaultHttpxClient, OpenAI
 from pydantic import Field
 
@@ -17,8 +18,6 @@ from flows.endpoint_client.errors import NoAnswerError, RefusedError
 NO_KEY = "none"  # for servers that ask for none; the client insists on one
 TIMEOUT_S = 120.0
 CHECK_TIMEOUT_S = 10.0
-CONNECT_S = 5.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OTHER_PROTOCOL = "answers, but not as an OpenAI-compatible API (the URL of one mostly ends in /v1)"
 MOST = 200  # characters of an error
 
@@ -43,21 +42,31 @@ def make_client(target: Target, key: str = "", timeout_s: float = TIMEOUT_S) -> 
     `key` comes before the environment variable of the target. `timeout_s` counts between two bytes of an answer.
     """
     key = key or (os.environ.get(target.api_key_env, "") if target.api_key_env else "")
-    # Proxies of the environment are not meant for this machine.
-    own = urlsplit(target.base_url).hostname in LOOPBACK
+    own = routes.on_this_machine(target.base_url)
     route = routes.of(target.base_url)
     # Without the environment httpx does not look at SSL_CERT_FILE, which may name who signed a front's certificate.
     here = own and target.base_url.startswith("https:")
     verify = (route and route.tls) or (ssl.create_default_context() if here else True)
-    http: Any = DefaultHttpxClient(trust_env=not own, timeout=timeout_s, verify=verify)
+    hooks = [_adding(route.headers)] if route else []
+    http: Any = DefaultHttpxClient(
+        trust_env=not own, timeout=timeout_s, verify=verify, event_hooks={"request": hooks, "response": []}
+    )
     return OpenAI(
         base_url=target.base_url,
         api_key=key or NO_KEY,
-        default_headers=route.headers() if route else None,
         max_retries=0,
         timeout=timeout_s,
         http_client=http,
     )
+
+
+def _adding(headers: Callable[[], dict[str, str]]) -> Callable[[httpx.Request], None]:
+    """Before each request, since a long run outlives a cluster's token.
+
+    Asked once here too: an error, as of a kubeconfig, is told in its own words and not as a lost connection.
+    """
+    headers()
+    return lambda request: request.headers.update(headers())
 
 
 def models(target: Target, key: str = "") -> list[str]:

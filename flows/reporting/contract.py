@@ -69,12 +69,21 @@ class GateReport(Part):
 
 
 class CheckReport(Part):
-    """One check of a candidate through its live endpoint, before the endpoint's name moves to it."""
+    """One check of a candidate through its live endpoint, before the endpoint's name moves to it.
+
+    `skipped`: it could not be made, `words` say why; it has not passed, and refuses nothing.
+    """
 
     name: str
     passed: bool
     words: str
     seconds: float
+    skipped: bool = False
+
+    @property
+    def verdict(self) -> Literal["passed", "failed", "skipped"]:
+        """Passed, failed or skipped."""
+        return "skipped" if self.skipped else "passed" if self.passed else "failed"
 
 
 class EndpointReport(Part):

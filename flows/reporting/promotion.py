@@ -1,20 +1,42 @@
-"""The checks of a promotion as Markdown."""
+"""The checks of a promotion as Markdown, and in a line."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from flows.reporting.contract import CheckReport
 from flows.reporting.markdown import plain, table
 
+STAYS = "what served before goes on serving"
 
-def checks_markdown(name: str, checks: Sequence[CheckReport]) -> str:
-    """What was checked before the name moves, a line each, and the verdict so far."""
-    failed = [check for check in checks if not check.passed]
-    verdict = f"Refused by {failed[0].name}; what served before goes on serving." if failed else "All passed."
+
+def checks_markdown(name: str, checks: Sequence[CheckReport], error: str = "") -> str:
+    """What was checked before the name moves, a line each, and the verdict so far.
+
+    `error` says what else ended the promotion, if anything did.
+    """
     rows = [
-        [check.name, "passed" if check.passed else "**failed**", plain(check.words), f"{check.seconds:.1f} s"]
+        [
+            check.name,
+            "**failed**" if check.verdict == "failed" else check.verdict,
+            plain(check.words),
+            f"{check.seconds:.1f} s",
+        ]
         for check in checks
     ]
     head = table(["check", "verdict", "figures", "took"], rows)
-    return f"# Promotion of {plain(name)}\n\n{verdict}\n\n{head}\n"
+    verdict = checks_verdict(checks, error)
+    return f"# Promotion of {plain(name)}\n\n{plain(verdict[:1].upper() + verdict[1:])}.\n\n{head}\n"
+
+
+def checks_verdict(checks: Sequence[CheckReport], error: str = "") -> str:
+    """The verdict so far in a line, without a full stop; `error` as above."""
+    if refused := next((check for check in checks if check.verdict == "failed"), None):
+        return f"refused by {refused.name}; {STAYS}"
+    counts = Counter(check.verdict for check in checks)
+    made = f"{counts['passed']} check{'' if counts['passed'] == 1 else 's'} passed"
+    made += f", {counts['skipped']} skipped" if counts["skipped"] else ""
+    if not error:
+        return made
+    return f"ended by an error after {made}: {error.strip().splitlines()[0].rstrip('.')}; {STAYS}"

@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import ssl
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx
 
+from flows.endpoint_client import routes
 from flows.serving.endpoint import Endpoint
 from flows.serving.registry import RUNTIMES
 
 if TYPE_CHECKING:
     from flows.endpoint_client.target import Target
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def request(
@@ -28,14 +26,13 @@ def request(
         httpx.HTTPError: no answer.
     """
     runtime = RUNTIMES[endpoint.runtime]
-    client = _client(urlsplit(url).hostname not in LOOPBACK, runtime.tls(endpoint.process))
+    client = _client(not routes.on_this_machine(url), runtime.tls(endpoint.process))
     return client.request(method, url, json=body, headers=runtime.headers(endpoint.process), timeout=timeout)
 
 
 def target(endpoint: Endpoint) -> Target:
     """The endpoint's server, past a front, as the client of many requests asks it; its model may be unknown (empty)."""
-    from flows.endpoint_client import routes  # here: the OpenAI client takes 0.6 s, and probes do without it
-    from flows.endpoint_client.target import Target
+    from flows.endpoint_client.target import Target  # here: the OpenAI client takes 0.6 s, and probes do without it
 
     runtime, record = RUNTIMES[endpoint.runtime], endpoint.process
     if endpoint.runtime == "kubernetes":

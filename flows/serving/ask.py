@@ -10,7 +10,7 @@ import httpx
 
 from flows.errors import ServingError, TransientError
 from flows.serving import access, probe
-from flows.serving.endpoint import KEY_VARIABLE, Endpoint
+from flows.serving.endpoint import Endpoint
 
 TIMEOUT_S = 300.0
 
@@ -58,13 +58,17 @@ def curl_line(
 
 
 def python_lines(endpoint: Endpoint, question: str, max_tokens: int = 64) -> str:
-    """Python that asks the same, by the `openai` client; a token, if the endpoint wants one, from the environment."""
-    return f'''import os
-from openai import OpenAI
+    """Python that asks the same, by the `openai` client; a token, if the endpoint wants one, from the environment.
+
+    One that wants none may be somebody else's: it is sent none, whatever the environment holds.
+    """
+    variable = endpoint.key_variable
+    key = f'os.environ["{variable}"]' if variable else '"none"'
+    return f"""{"import os" + chr(10) if variable else ""}from openai import OpenAI
 
 client = OpenAI(
     base_url={json.dumps(endpoint.public_url)},
-    api_key=os.environ.get("{endpoint.key_variable or KEY_VARIABLE}", "none"),
+    api_key={key},
 )
 answer = client.chat.completions.create(
     model={json.dumps(endpoint.model)},
@@ -72,7 +76,7 @@ answer = client.chat.completions.create(
     max_tokens={max_tokens},
     temperature=0,
 )
-print(answer.choices[0].message.content)'''
+print(answer.choices[0].message.content)"""
 
 
 def _body(endpoint: Endpoint, question: str, instruction: str, max_tokens: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from flows.config import Config
 from flows.serving.front.options import FrontOptions
+from flows.serving.names import NAME
 from flows.serving.promotion_options import PromotionOptions
 from flows.serving.runtimes.docker import DockerOptions
 from flows.serving.runtimes.external import ExternalOptions
@@ -22,7 +23,6 @@ from flows.serving.variants.transformers_serve import TransformersOptions
 from flows.serving.variants.vllm import VllmOptions
 from flows.serving.watch_options import WatchOptions
 
-NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 MODEL_NAME = r"^(\{model_path\}|[A-Za-z0-9/][A-Za-z0-9._/:@+-]{0,255})?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
@@ -46,7 +46,7 @@ def _model_name(name: str) -> str:
 
 
 class ServeConfig(Config):
-    """How the trained model is served on this machine."""
+    """How a model is served, where, and under which name."""
 
     enabled: bool = Field(default=True, title="Serve", description="Serve the model if the gate passes.")
     # The patterns are for the form; the validators say the same in words.

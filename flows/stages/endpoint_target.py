@@ -16,6 +16,7 @@ from flows.endpoint_client.target import Target
 from flows.errors import ConfigError, ServingError
 from flows.serving import access, probe, records
 from flows.serving.endpoint import KEY_VARIABLE, Endpoint
+from flows.serving.names import NAME_OR_NONE
 from flows.serving.state import State
 from flows.stages import endpoint_tokens
 from flows.store.layout import Store
@@ -28,7 +29,7 @@ class EndpointChoice(Config):
         default="",
         title="Endpoint",
         description="Name of an endpoint of the store.",
-        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+        pattern=NAME_OR_NONE,
     )
     block: str = Field(
         default="",

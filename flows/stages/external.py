@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from flows.errors import ConfigError
+from flows.errors import ConfigError, ServingError
 from flows.serving import records, revisions
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import ExternalRecord
@@ -35,12 +35,15 @@ def with_block(config: ServeConfig) -> ServeConfig:
 def load_keys(endpoints_dir: Path, name: str = "") -> None:
     """Put the keys of all endpoints that have a block into the environment, those of `name`'s kept revisions too.
 
-    A block that is gone is logged: who asks that endpoint will say that its key is missing.
+    A block that is gone, or a damaged revision, is logged: who asks that endpoint will say that its key is missing.
     """
     found = [records.readable(endpoints_dir, one) for one in records.names(endpoints_dir)]
     blocks = {one.process.block for one in found if one and isinstance(one.process, ExternalRecord)}
     for number in revisions.numbers(endpoints_dir, name) if name else []:
-        blocks.add(revisions.load(endpoints_dir, name, number).config.external.block)
+        try:
+            blocks.add(revisions.load(endpoints_dir, name, number).config.external.block)
+        except ServingError as error:
+            logger.error("%s", error)
     for block in sorted(blocks - {""}):
         try:
             _keep_key(block, load_block(block, PARAMETER))
@@ -51,7 +54,7 @@ def load_keys(endpoints_dir: Path, name: str = "") -> None:
 def _keep_key(name: str, block: object) -> str:
     """The environment variable in which the block's key now is; empty if it has none."""
     key = block.api_key.get_secret_value()  # type: ignore[attr-defined]
-    variable = f"FINETUNE_{name.upper().replace('-', '_')}_API_KEY"
+    variable = f"FINETUNE_BLOCK_{name.upper().replace('-', '_')}_API_KEY"
     if not key:
         return ""
     os.environ[variable] = key

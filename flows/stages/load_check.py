@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -41,6 +40,10 @@ def load_check(run: RunContext, promotion: Promotion, evaluation: Path | None) -
 
 def _words(candidate: LoadFigures, current: LoadFigures | None) -> str:
     def of(figures: LoadFigures) -> str:
-        return f"{figures.tokens_per_s:.1f} tokens/s, first token within {figures.ttft_p99_s or math.nan:.2f} s (p99)"
+        failed = f"{figures.errors} of {figures.requests} requests failed" if figures.errors else "no request failed"
+        if figures.ttft_p99_s is None:
+            return f"{failed}, so there is nothing to measure"
+        speed = f"{figures.tokens_per_s:.1f} tokens/s, first token within {figures.ttft_p99_s:.2f} s (p99)"
+        return f"{speed}, {failed}"
 
-    return of(candidate) + (f"; the current model: {of(current)}" if current else "") + "; no request failed"
+    return of(candidate) + (f"; the current model: {of(current)}" if current else "")

@@ -19,12 +19,11 @@ from prefect.tasks import Task
 from flows.errors import FinetuneError
 from flows.evaluation.live import LiveComparison, check_against_offline, compare, live_replies
 from flows.reporting.contract import CheckReport
-from flows.reporting.promotion import checks_markdown
+from flows.reporting.promotion import checks_markdown, checks_verdict
 from flows.serving.access import target
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.promotion import Maker, Promotion
-from flows.serving.state import State as EndpointState
 from flows.stages.approval import ask_a_person
 from flows.stages.evidence import Questions, evaluation_of_current, evaluation_of_run
 from flows.stages.load_check import load_check
@@ -33,7 +32,7 @@ from flows.stages.stage_task import StageError, failing_in_words
 from flows.stages.traffic import steps, traffic_check
 
 NAME = "serve"
-ANSWERING = (EndpointState.HEALTHY, EndpointState.DEGRADED, EndpointState.UNVERIFIED)
+COMPARED = "not worse than the current model"
 PARALLEL = 4  # questions under way at a time
 
 
@@ -53,6 +52,18 @@ def promote(
         PromotionRefusedError: a check failed.
         StageError: the candidate did not become healthy, or the settings cannot work.
     """
+    try:
+        serving = _checked(run, config, model, own_evaluation, checks)
+    except BaseException as error:
+        _show(run, config, checks, str(error) or type(error).__name__)
+        raise
+    _show(run, config, checks)
+    return serving
+
+
+def _checked(
+    run: RunContext, config: ServeConfig, model: Path, own_evaluation: Path | None, checks: list[CheckReport]
+) -> Endpoint:
     options = config.promotion
     try:
         evaluation = _evaluation(run, config, own_evaluation)
@@ -83,10 +94,17 @@ def promote(
         raise
     except FinetuneError as error:
         raise StageError(NAME, str(error)) from error
-    finally:
-        if checks:
-            text = checks_markdown(config.name, checks)
-            create_markdown_artifact(text, key="promotion", description=_verdict(checks))
+
+
+def _show(run: RunContext, config: ServeConfig, checks: list[CheckReport], error: str = "") -> None:
+    """The checks on a page; what was promoted or refused is so, even if the page cannot be shown."""
+    if not checks:
+        return
+    text = checks_markdown(config.name, checks, error)
+    try:
+        create_markdown_artifact(text, key="promotion", description=checks_verdict(checks, error))
+    except Exception as failure:  # of whatever client
+        run.logger.warning("The page of the promotion could not be shown: %s", failure)
 
 
 def step(run: RunContext, name: str, work: Callable[[], Any]) -> Any:
@@ -105,7 +123,8 @@ def step(run: RunContext, name: str, work: Callable[[], Any]) -> Any:
 def note(run: RunContext, checks: list[CheckReport], check: CheckReport) -> None:
     """Keep a check's result, and log it."""
     checks.append(check)
-    run.logger.info("%s: %s. %s", check.name, "passed" if check.passed else "FAILED", check.words)
+    say = run.logger.warning if check.skipped else run.logger.info
+    say("%s: %s. %s", check.name, "FAILED" if check.verdict == "failed" else check.verdict, check.words)
 
 
 def judge(run: RunContext, checks: list[CheckReport], check: CheckReport) -> None:
@@ -115,7 +134,7 @@ def judge(run: RunContext, checks: list[CheckReport], check: CheckReport) -> Non
         PromotionRefusedError: it failed.
     """
     note(run, checks, check)
-    if not check.passed:
+    if check.verdict == "failed":
         raise PromotionRefusedError(NAME, f"The promotion is refused. {check.name}: {check.words}")
 
 
@@ -148,10 +167,11 @@ def _ask_questions(
     try:
         former = step(run, "question-current", lambda: _replies(run, current, "current", questions))
     except StageError as error:
-        run.logger.warning("The current model does not answer, so it is no measure: %s", error)
+        words, seconds = f"the current model does not answer: {error}", time.monotonic() - began
+        note(run, checks, CheckReport(name=COMPARED, passed=False, skipped=True, words=words, seconds=seconds))
         return
     found = compare(questions.rows, replies, former, questions.embedder, options.margin)
-    judge(run, checks, passed("not worse than the current model", found))
+    judge(run, checks, passed(COMPARED, found))
 
 
 def _shift_traffic(run: RunContext, promotion: Promotion, checks: list[CheckReport]) -> None:
@@ -172,8 +192,3 @@ def _replies(run: RunContext, endpoint: Endpoint | None, who: str, questions: Qu
         kept,
         lambda done: progress(done, count, f"{who}: {done} of {count} questions"),
     )
-
-
-def _verdict(checks: list[CheckReport]) -> str:
-    failed = [check for check in checks if not check.passed]
-    return f"refused: {failed[0].name}" if failed else f"{len(checks)} checks passed"

@@ -12,7 +12,7 @@ from flows.serving.config import ServeConfig
 from flows.serving.endpoint import Endpoint
 from flows.serving.records import load
 from flows.stages.endpoints import refresh_page, remember
-from flows.stages.external import with_block
+from flows.stages.external import load_keys, with_block
 from flows.stages.promote import promote
 from flows.stages.run_context import RunContext
 
@@ -37,6 +37,7 @@ def serve_model(run: RunContext, config: ServeConfig, model: Path, evaluation: P
     """
     started = time.monotonic()
     before = load(run.store.endpoints, config.name)
+    load_keys(run.store.endpoints)  # what serves now is asked too, and its key may lie in a block
     try:
         endpoint = promote(run, with_block(config), model, evaluation, served.checks)
     finally:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flows.endpoint_client import routes
 from flows.endpoint_client.errors import NoAnswerError, RefusedError
 from flows.endpoint_client.target import Target, check, make_client, models, why
 from tests.endpoint_client.conftest import KEY
@@ -53,6 +54,27 @@ def test_this_machine_is_not_asked_through_a_proxy(target, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     check(target)
+
+
+def test_what_a_route_adds_is_asked_for_before_every_request(fake, target, monkeypatch):
+    monkeypatch.setattr(routes, "_routes", {})
+    tokens = iter(["early", "first", "second"])
+    routes.add(target.base_url, routes.Route(lambda: {"Authorization": f"Bearer {next(tokens)}"}, None))
+    with make_client(target) as client:
+        client.models.list()
+        assert fake.keys == {"Bearer first"}
+        client.models.list()
+    assert fake.keys == {"Bearer first", "Bearer second"}
+
+
+def test_a_route_that_does_not_work_says_why_at_once(target, monkeypatch):
+    def broken():
+        raise NoAnswerError("https://cluster", "has a kubeconfig that cannot be used")
+
+    monkeypatch.setattr(routes, "_routes", {})
+    routes.add(target.base_url, routes.Route(broken, None))
+    with pytest.raises(NoAnswerError, match="kubeconfig that cannot be used"):
+        make_client(target)
 
 
 def test_an_error_is_one_short_line_without_the_key(target):

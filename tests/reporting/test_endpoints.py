@@ -69,7 +69,7 @@ def test_the_page_has_all_that_a_person_needs(tmp_path):
     assert "- last check: 01-02 12:00:00 UTC, answered in 200 ms" in page
     assert "![States and latency of demo, last 24 hours](data:image/png;base64,cG5n)" in page
     assert "curl -s http://127.0.0.1:9/v1/chat/completions \\\n  -H " in page
-    assert 'base_url="http://127.0.0.1:9/v1",\n    api_key=os.environ.get("FINETUNE_ENDPOINT_API_KEY", "none"),' in page
+    assert 'base_url="http://127.0.0.1:9/v1",\n    api_key="none",' in page
     tail = f"`…{revision(1).model_dir[-47:]}`"
     rows = [
         f"| **3** | 2026-01-01 10:00:00 | {tail} | – | serves, revision 1 again |",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.evaluation.results import Metrics, SemScore, Truthfulness
-from flows.reporting.contract import CostReport, GateReport, RunReport
+from flows.reporting.contract import CheckReport, CostReport, GateReport, RunReport
 from flows.reporting.html import flat, report_html
 from tests.reporting.conftest import RUN_URL, make_report
 
@@ -180,6 +180,18 @@ def test_an_empty_run_has_a_page(tmp_path):
     seen = words_of(rendered(report, tmp_path))
     assert "Nothing was trained in this run." in seen
     assert "There are no examples." in seen
+
+
+def test_the_checks_of_a_promotion_have_one_of_three_verdicts(report, tmp_path):
+    report.promotion = [
+        CheckReport(name="healthy", passed=True, words="at once", seconds=1),
+        CheckReport(name="not worse", passed=False, skipped=True, words="it does not answer", seconds=2),
+        CheckReport(name="load run", passed=False, words="too slow", seconds=3),
+    ]
+    page = rendered(report, tmp_path)
+    said = section(page, "Endpoint")
+    assert "healthy passed at once 1.0 s not worse skipped it does not answer 2.0 s load run failed too slow" in said
+    assert '<span class="status skipped">skipped</span>' in page
 
 
 def test_the_data_card(report, tmp_path):

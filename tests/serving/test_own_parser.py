@@ -136,8 +136,11 @@ def test_what_nobody_can_tell_is_left_to_the_start(tmp_path, monkeypatch, script
 
 
 def test_secrets_are_not_handed_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    names = ("HF_TOKEN", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_URL")
+    for name in names:
+        monkeypatch.setenv(name, "secret")
     program = tmp_path / "server"
-    program.write_text('#!/bin/sh\necho "error: $HF_TOKEN $OTHER" >&2\nexit 1\n')
+    words = "".join(f"${name}" for name in names)
+    program.write_text(f'#!/bin/sh\necho "error: {words} $OTHER" >&2\nexit 1\n')
     program.chmod(0o755)
     assert own_parser.refused("x", [str(program)], {"OTHER": "word"}) == ["x: the server does not take them:  word."]

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from flows.serving.ask import curl_line
+from flows.serving.ask import curl_line, python_lines
 from flows.serving.causes import Cause, StartError, classify, last_lines, told, worth_showing
 from flows.serving.config import ServeConfig
+from flows.serving.endpoint import ExternalRecord
 from flows.serving.log_progress import progress_note
 from flows.serving.registry import RUNTIMES, VARIANTS
 from flows.serving.runtimes import process
@@ -192,6 +193,17 @@ def test_the_last_lines_of_a_log_hold_a_progress_bar_once(tmp_path):
 )
 def test_progress_of_a_start_reads_from_the_log(lines, note):
     assert progress_note(lines, vllm.launch(ServeConfig(), process.place(Path("/m"), 1)).signs) == note
+
+
+@pytest.mark.parametrize(
+    ("variable", "key"), [("", 'api_key="none",'), ("THEIR_KEY", 'api_key=os.environ["THEIR_KEY"],')]
+)
+def test_python_lines_send_a_key_only_where_one_is_wanted(variable, key):
+    record = ExternalRecord(url="https://llm.example.org/v1", key_variable=variable)
+    lines = python_lines(endpoint_at(record.url).model_copy(update={"runtime": "external", "process": record}), "Why?")
+    compile(lines, "lines", "exec")
+    assert f"    {key}\n" in lines
+    assert ("os" in lines.split()) == bool(variable)
 
 
 def test_a_curl_line_survives_quotes():

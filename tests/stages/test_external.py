@@ -11,7 +11,7 @@ from flows.serving import records, revisions
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import ExternalRecord
 from flows.serving.revisions import Revision
-from flows.stages import external
+from flows.stages import endpoint_target, external, judge
 from flows.stages.model_source import ModelSource, model_of
 from flows.store.layout import Store
 from tests.stages.test_endpoint_target import endpoint
@@ -40,8 +40,8 @@ def serve(**options):
 def test_a_block_gives_address_model_and_the_variable_of_its_key():
     found = external.with_block(serve(block="gate-way"))
     assert found.external.url == "https://llm.example.org/v1"
-    assert (found.external.key_variable, found.served_model_name) == ("FINETUNE_GATE_WAY_API_KEY", "big")
-    assert os.environ["FINETUNE_GATE_WAY_API_KEY"] == "sk-1"
+    assert (found.external.key_variable, found.served_model_name) == ("FINETUNE_BLOCK_GATE_WAY_API_KEY", "big")
+    assert os.environ["FINETUNE_BLOCK_GATE_WAY_API_KEY"] == "sk-1"
     assert "sk-1" not in found.model_dump_json()
 
 
@@ -49,6 +49,26 @@ def test_an_open_block_needs_no_key_and_other_settings_stay_as_they_are():
     assert external.with_block(serve(block="open")).external.key_variable == ""
     for config in (serve(url="https://a.example.org/v1"), ServeConfig(external={"block": "gate-way"})):
         assert external.with_block(config) is config
+
+
+@pytest.mark.parametrize("taken", [endpoint_target.KEY_VARIABLE, judge.KEY_VARIABLE])
+def test_no_name_of_a_block_leads_to_a_variable_of_another_key(monkeypatch, taken):
+    monkeypatch.setenv(taken, "theirs")
+    name = taken.removeprefix("FINETUNE_").removesuffix("_API_KEY").lower().replace("_", "-")
+    monkeypatch.setitem(BLOCKS, name, BLOCKS["gate-way"])
+    assert external.with_block(serve(block=name)).external.key_variable not in ("", taken)
+    assert os.environ[taken] == "theirs"
+
+
+def test_a_damaged_revision_costs_no_other_key(tmp_path, caplog):
+    (tmp_path / "theirs" / "revisions").mkdir(parents=True)
+    (tmp_path / "theirs" / "revisions" / "1.json").write_text("{")
+    record = ExternalRecord(url="https://llm.example.org/v1", block="gate-way")
+    records.save(tmp_path, endpoint(name="theirs", runtime="external", process=record))
+    assert revisions.numbers(tmp_path, "theirs") == [1]
+    external.load_keys(tmp_path, "theirs")
+    assert os.environ["FINETUNE_BLOCK_GATE_WAY_API_KEY"] == "sk-1"
+    assert "1.json" in caplog.text
 
 
 def test_a_block_that_is_not_there_is_named():
@@ -62,7 +82,7 @@ def test_the_keys_of_all_endpoints_are_there_before_they_are_asked(tmp_path, cap
         records.save(tmp_path, endpoint(name=name, runtime="external", process=record))
     records.save(tmp_path, endpoint(name="four"))
     external.load_keys(tmp_path)
-    assert os.environ["FINETUNE_GATE_WAY_API_KEY"] == "sk-1"
+    assert os.environ["FINETUNE_BLOCK_GATE_WAY_API_KEY"] == "sk-1"
     assert "no OpenAI Endpoint block 'gone'" in caplog.text
 
 
@@ -70,9 +90,9 @@ def test_the_key_of_a_former_revision_is_there_before_it_is_taken_up_again(tmp_p
     revision = Revision(number=0, promoted="now", model_dir="", config=serve(block="gate-way"))
     revisions.keep(tmp_path, revision, 0)
     external.load_keys(tmp_path)
-    assert "FINETUNE_GATE_WAY_API_KEY" not in os.environ
+    assert "FINETUNE_BLOCK_GATE_WAY_API_KEY" not in os.environ
     external.load_keys(tmp_path, "theirs")
-    assert os.environ["FINETUNE_GATE_WAY_API_KEY"] == "sk-1"
+    assert os.environ["FINETUNE_BLOCK_GATE_WAY_API_KEY"] == "sk-1"
 
 
 def test_no_model_is_needed_where_nothing_is_started(tmp_path):

@@ -21,9 +21,9 @@ from flows.errors import ServingError
 from flows.serving import records
 from flows.serving.front import folder as files
 from flows.serving.front import haproxy, runtime_api
+from flows.serving.names import NAME
 from flows.serving.runtimes import process
 
-NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 PREFIX = "pft-"  # so that a scanner for leaked secrets can tell one
 BITS = 256
 NEVER = 253402300799  # the last second of the year 9999
@@ -83,7 +83,11 @@ def issue(endpoints_dir: Path, endpoint: str, name: str, days: int, block: str =
             expires=expires,
             block=block,
         )
-        _save(endpoints_dir, endpoint, [*(one for one in kept if one.name != name), new])
+        try:
+            _save(endpoints_dir, endpoint, [*(one for one in kept if one.name != name), new])
+        except BaseException:  # nobody will ever hold it, so it must not count as given
+            _write(endpoints_dir, endpoint, kept)
+            raise
     return plain
 
 
@@ -144,15 +148,21 @@ def _folder(endpoints_dir: Path, endpoint: str) -> Path:
 
 def _save(endpoints_dir: Path, endpoint: str, tokens: list[Token]) -> None:
     """Write the tokens down, and have the front that runs go by them."""
+    folder, until = files.place(endpoints_dir, endpoint), _write(endpoints_dir, endpoint, tokens)
+    running = files.running(folder)
+    if running and process.alive(running):
+        _push(folder, until)
+
+
+def _write(endpoints_dir: Path, endpoint: str, tokens: list[Token]) -> dict[str, int]:
+    """Write the tokens down; hash and end (seconds since 1970) of those that are valid."""
     folder, now = files.place(endpoints_dir, endpoint), datetime.now(UTC)
     until = {one.sha256: _until(one) for one in tokens if one.state(now) == "valid"}
     text = json.dumps([one.model_dump() for one in tokens], indent=1)
     haproxy.write_private(folder / "tokens.json", text)
     lines = "".join(f"{digest} {second}\n" for digest, second in until.items())
     haproxy.write_private(folder / haproxy.TOKENS, lines)
-    running = files.running(folder)
-    if running and process.alive(running):
-        _push(folder, until)
+    return until
 
 
 def _push(folder: Path, until: dict[str, int]) -> None:

@@ -15,6 +15,7 @@ from flows.serving.runtimes.process import wait_until
 
 ADDRESS = re.compile(r"^\d{1,3}(\.\d{1,3}){3}:\d{1,5}$")
 SERVER = haproxy.BACKEND
+OUT = ("DRAIN", "MAINT", "DOWN")  # as the status of a server begins that gets no new requests
 
 
 class ServerStats(NamedTuple):
@@ -43,7 +44,8 @@ def route(record: FrontRecord, shares: dict[str, int]) -> None:
             known and gets nothing. Nobody at all: requests are answered with 503.
 
     Raises:
-        ServingError: the front does not run, or an address or weight is none.
+        ServingError: the front does not run, or an address or weight is none. What it was told before that stays:
+            `current` tells it from what was wished, and asking for the same again mends it.
     """
     for address, share in shares.items():
         if not ADDRESS.match(address) or not 0 <= share <= 256:
@@ -63,6 +65,17 @@ def route(record: FrontRecord, shares: dict[str, int]) -> None:
             runtime_api.order(folder, f"set server {SERVER}/{address} state drain")
             if int(known[address]["scur"]) == 0:
                 _forget(record, address)
+
+
+def current(record: FrontRecord) -> dict[str, int]:
+    """Who really gets new requests, by weight: after a `route` that failed, this is not what was wished.
+
+    Raises:
+        ServingError: the front does not run.
+    """
+    known = runtime_api.servers(record.path)
+    weights = {address: int(row["weight"]) for address, row in known.items() if not row["status"].startswith(OUT)}
+    return {address: weight for address, weight in weights.items() if weight}
 
 
 def drained(record: FrontRecord, address: str) -> bool:

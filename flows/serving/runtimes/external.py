@@ -13,6 +13,7 @@ from pydantic import Field
 from flows.config import Config
 from flows.errors import ServingError
 from flows.serving.endpoint import ExternalRecord
+from flows.serving.names import NAME_OR_NONE
 from flows.serving.variants.launch import Launch, Order, Place
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 CONTAINER = False
 VARIABLE = r"^([A-Za-z_][A-Za-z0-9_]{0,127})?$"
-BLOCK = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"
 
 
 class ExternalOptions(Config):
@@ -52,7 +52,7 @@ class ExternalOptions(Config):
         default="",
         title="OpenAI Endpoint block",
         description="Name of a Prefect block with address, model and key, in place of the fields above.",
-        pattern=BLOCK,
+        pattern=NAME_OR_NONE,
     )
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import os
-import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from flows.errors import ServingError
 from flows.serving.runtimes.kubernetes_options import RUNNING_REQUESTS, KubernetesOptions
+from flows.serving.secret_names import SECRET
 from flows.serving.variants.launch import Launch, Mount, Order
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ LABEL = "prefect-finetune/"
 MANAGED = {"app.kubernetes.io/managed-by": "prefect-finetune"}
 KINDS = {"deployment": "Deployment", "kserve": "InferenceService", "nim-service": "NIMService"}
 NIM_MODELS = "/model-store"  # where the NIM Operator mounts its storage
-SECRET = re.compile(r"_(TOKEN|KEY|SECRET|PASSWORD)$")
 # While a model loads only this probe asks, so it may ask often: what it sees is when the pod is READY.
 STARTUP_PERIOD_S = 2
 READY = {"periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3}

@@ -20,6 +20,7 @@ import psutil
 from flows.errors import ServingError
 from flows.serving.causes import last_lines
 from flows.serving.endpoint import ProcessRecord
+from flows.serving.secret_names import inherited
 from flows.serving.variants.launch import Launch, Order, Place
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ HOST = "127.0.0.1"
 # its model, minutes later, and by then such a connection could sit on the port.
 FREE_PORTS = range(18000, 32000)
 LOG_NAME = re.compile(r"(.+)-\d{8}T\d{6}-\d{6}\.log$")
-# What the server inherits leaves out secrets it has no use for.
-SECRET = re.compile(r"^PREFECT_|_(TOKEN|KEY|SECRET|PASSWORD)$")
 
 # Children of this interpreter: they must be waited for (or they stay zombies), and only we can read their exit code.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -59,7 +58,7 @@ def start(launch: Launch, log: Path, order: Order | None = None) -> ProcessRecor
             f"There is no command to run, only an image ({launch.image}): that needs serve.runtime docker."
         )
     log.parent.mkdir(parents=True, exist_ok=True)
-    env = {name: value for name, value in os.environ.items() if not SECRET.search(name)} | launch.env
+    env = inherited() | launch.env
     with log.open("ab") as output:
         try:
             child = subprocess.Popen(

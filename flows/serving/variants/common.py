@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from flows.serving import model_folder
+from flows.serving.secret_names import SECRET
 from flows.serving.variants.launch import Place
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 # What a parent process or a platform (Backend.AI) may have set for the server, and we read too.
 HONOURED = re.compile(r"^(BACKEND_MODEL_NAME$|VLLM_|SGLANG_|NIM_|HF_HOME$)")
-SECRET = re.compile(r"_(TOKEN|KEY|SECRET|PASSWORD)$")
 
 # Flags as typed on a command line, a word each.
 Flags = Annotated[list[Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=8192)]], Field(max_length=200)]

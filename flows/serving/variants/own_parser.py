@@ -13,7 +13,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from flows.serving.variants.common import SECRET
+from flows.serving.secret_names import inherited
 from flows.store.digest import value_digest
 from flows.store.files import read_json, write_json
 
@@ -69,7 +69,7 @@ def refused(where: str, command: list[str], environment: dict[str, str]) -> list
     Args:
         where: the field, as `serve.vllm.extra_flags`.
         command: ends with code 0 if the words in it are right, and says on stderr what is wrong otherwise.
-        environment: added to this process's, without its secrets.
+        environment: added to this process's, without its secrets and Prefect's settings.
     """
     path = _cache() / f"{value_digest([command, environment, _installed(command[0])])}.json"
     complaint = read_json(path)
@@ -84,12 +84,11 @@ def refused(where: str, command: list[str], environment: dict[str, str]) -> list
 
 def _complaint(command: list[str], environment: dict[str, str]) -> str | None:
     """What is wrong with the words, in the parser's words; empty if nothing, None if it did not say."""
-    inherited = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
-    inherited |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", "DO_NOT_TRACK": "1"}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1", "DO_NOT_TRACK": "1"}
     try:
         done = subprocess.run(
             command,
-            env=inherited | environment,
+            env=inherited() | offline | environment,
             cwd=tempfile.gettempdir(),
             stdin=subprocess.DEVNULL,
             capture_output=True,

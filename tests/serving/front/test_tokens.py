@@ -257,8 +257,17 @@ def test_a_front_that_does_not_answer_takes_over_nothing_and_says_so(front, issu
     pid = folder.running(front.path).pid
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(ServingError, match="does not answer"):
+        issue("lost")
+    assert [one.name for one in tokens.load(endpoints, "terms")] == ["nightly"]
+    assert (front.path / haproxy.TOKENS).read_text().splitlines() == [f"{tokens.sha256(token)} {ends(endpoints)}"]
+    with pytest.raises(ServingError, match="does not answer"):
         tokens.revoke(endpoints, "terms", "nightly")
     os.kill(pid, signal.SIGCONT)
     tokens.revoke(endpoints, "terms", "nightly")
     assert status(client, front, token) == 401
     assert json.loads((front.path / "tokens.json").read_text())[0]["revoked"]
+    assert status(client, front, issue("lost")) == 200
+
+
+def ends(endpoints):
+    return int(datetime.fromisoformat(tokens.load(endpoints, "terms")[0].expires).timestamp())

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from flows.errors import ServingError
-from flows.serving.front import folder, traffic
+from flows.serving.front import folder, runtime_api, traffic
 from flows.serving.runtimes import process
 
 
@@ -60,6 +60,40 @@ def test_requests_go_to_exactly_the_named_servers_by_their_weights(front, server
     assert {ask(client, front)[1] for _ in range(10)} == {str(old.server_port)}
     traffic.route(front, {})
     assert ask(client, front)[0] == 503
+
+
+def test_a_change_that_failed_half_way_can_be_told_and_mended(front, servers, client, monkeypatch):
+    old, new = servers
+    traffic.route(front, {old.address: 90})
+    order = runtime_api.order
+
+    def refuse_weights(folder, words, answer=""):
+        if words.endswith("weight 30"):
+            raise ServingError("The front does not answer.")
+        order(folder, words, answer)
+
+    wished = {new.address: 70, old.address: 30}
+    with monkeypatch.context() as broken:
+        broken.setattr(runtime_api, "order", refuse_weights)
+        with pytest.raises(ServingError, match="does not answer"):
+            traffic.route(front, wished)
+    assert folder.shares(front.path) == wished
+    assert traffic.current(front) == {new.address: 70, old.address: 90}
+    traffic.route(front, wished)
+    assert traffic.current(front) == wished
+
+
+def test_who_gets_no_new_requests_is_none_of_the_current_servers(front, servers, client):
+    old, new = servers
+    traffic.route(front, {old.address: 1, new.address: 0})
+    assert traffic.current(front) == {old.address: 1}
+    slow = Slow(client, front)
+    assert process.wait_until(lambda: running(front, old.address) == 1, 5)
+    traffic.route(front, {new.address: 7})
+    assert traffic.current(front) == {new.address: 7}
+    slow.join()
+    traffic.route(front, {})
+    assert traffic.current(front) == {}
 
 
 def test_a_server_no_longer_named_finishes_what_it_has(front, servers, client):

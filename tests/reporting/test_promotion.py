@@ -1,0 +1,39 @@
+"""The checks of a promotion: what passed, what was refused, what could not be checked, and what else ended it."""
+
+import pytest
+
+from flows.reporting.contract import CheckReport
+from flows.reporting.promotion import checks_markdown, checks_verdict
+from tests.reporting.test_markdown import drawn
+
+HEALTHY = CheckReport(name="healthy", passed=True, words="HEALTHY at http://a", seconds=1.25)
+LOAD = CheckReport(name="load run", passed=True, words="9.0 tokens/s", seconds=2)
+BAD = CheckReport(name="approval", passed=False, words="no", seconds=3)
+SKIPPED = CheckReport(name="not worse", passed=False, skipped=True, words="it <b>does not</b> answer", seconds=4)
+STAYS = "what served before goes on serving"
+
+
+@pytest.mark.parametrize(
+    ("checks", "error", "verdict"),
+    [
+        ([HEALTHY], "", "1 check passed"),
+        ([HEALTHY, LOAD], "", "2 checks passed"),
+        ([HEALTHY, SKIPPED, LOAD], "", "2 checks passed, 1 skipped"),
+        ([HEALTHY, BAD], "The promotion is refused. approval: no", f"refused by approval; {STAYS}"),
+        (
+            [HEALTHY, SKIPPED],
+            "Its disk is full.\nLog: /tmp/x",
+            f"ended by an error after 1 check passed, 1 skipped: Its disk is full; {STAYS}",
+        ),
+    ],
+)
+def test_the_verdict_says_what_was_checked_and_how_it_ended(checks, error, verdict):
+    assert checks_verdict(checks, error) == verdict
+    assert verdict[1:] in drawn(checks_markdown("terms", checks, error))
+
+
+def test_a_check_that_could_not_be_made_is_shown_as_skipped():
+    page = drawn(checks_markdown("terms", [HEALTHY, SKIPPED, BAD]))
+    assert "<td>passed</td>\n<td>HEALTHY at http://a</td>\n<td>1.2 s</td>" in page
+    assert "<td>skipped</td>\n<td>it &lt;b&gt;does not&lt;/b&gt; answer</td>\n<td>4.0 s</td>" in page
+    assert "<td><strong>failed</strong></td>\n<td>no</td>" in page
