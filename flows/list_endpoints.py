@@ -7,9 +7,8 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.states import Completed
 
-from flows.errors import FinetuneError
-from flows.serving import records
-from flows.stages.endpoints import failed, show_page
+from flows.serving import listing
+from flows.stages.endpoints import show_page
 from flows.stages.external import load_keys
 from flows.store.layout import Store
 
@@ -23,10 +22,7 @@ def list_endpoints(store: str = "") -> Any:
     """
     place = Store(store)
     load_keys(place.endpoints)
-    try:
-        endpoints = records.list_endpoints(place.endpoints)
-    except FinetuneError as error:
-        return failed(error)
+    endpoints = listing.list_endpoints(place.endpoints)
     for endpoint in endpoints:
         get_run_logger().info("%s %s %s %s", endpoint.name, endpoint.state.value, endpoint.public_url, endpoint.why)
     return Completed(message=f"{show_page(place, endpoints, changed=True)}.")

@@ -14,7 +14,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Route(NamedTuple):
-    """`headers` gives what a request carries, asked anew for each; `tls` is how certificates are checked and ours shown."""
+    """`headers` gives what a request carries, anew for each; `tls` is how certificates are checked and ours shown."""
 
     headers: Callable[[], dict[str, str]]
     tls: ssl.SSLContext | None

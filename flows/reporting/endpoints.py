@@ -93,12 +93,9 @@ def _details(one: Shown) -> str:
     endpoint = one.endpoint
     since = one.history.since if one.history.state is one.state else None
     when = f" since {since:%m-%d %H:%M} UTC" if since else ""
-    facts = [
-        f"- address: {endpoint.public_url}",
-        f"- model: {plain(endpoint.model)} ({endpoint.variant} on {endpoint.runtime})",
-        f"- revision {endpoint.revision or DASH}, started {endpoint.started}",
-        f"- last check: {_last_check(one.history)}",
-    ]
+    facts = [f"- last check: {_last_check(one.history)}"]
+    if endpoint.url:  # else its record is damaged
+        facts = [*_facts(endpoint), *facts]
     if endpoint.run_url:
         facts.append(f"- [the run that served it]({endpoint.run_url})")
     parts = [
@@ -122,6 +119,14 @@ def _details(one: Shown) -> str:
         ]
         parts += ["**Latest changes**", table(["when (UTC)", "what", "why"], rows)]
     return "\n\n".join(parts)
+
+
+def _facts(endpoint: Endpoint) -> list[str]:
+    return [
+        f"- address: {endpoint.public_url}",
+        f"- model: {plain(endpoint.model)} ({endpoint.variant} on {endpoint.runtime})",
+        f"- revision {endpoint.revision or DASH}, started {endpoint.started}",
+    ]
 
 
 def _last_check(history: History) -> str:

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from flows.errors import FinetuneError
-from flows.serving import records, token_commands
+from flows.serving import listing, records, token_commands
 from flows.serving.ask import ask
+from flows.serving.endpoint import Endpoint
 from flows.serving.registry import RUNTIMES
 from flows.serving.stop import stop_endpoint
 from flows.store.layout import ENVIRONMENT_VARIABLE, Store
@@ -59,13 +60,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(options: argparse.Namespace, folder: Path) -> int:
-    endpoints = records.list_endpoints(folder)
+    endpoints = listing.list_records(folder)
     if not endpoints:
         print(f"No endpoints in {folder}.")
         return 0
     rows = [("NAME", "STATE", "URL", "PROCESS", "SINCE", "MODEL")]
     rows += [
-        (e.name, e.state.value, e.public_url, e.process.words.split()[-1], e.started, e.model or "-") for e in endpoints
+        (e.name, e.state.value, e.public_url or "-", _process(e), e.started or "-", e.model or "-") for e in endpoints
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -75,17 +76,24 @@ def _list(options: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
+def _process(endpoint: Endpoint) -> str:
+    return endpoint.process.words.split()[-1] if endpoint.url else "-"
+
+
 def _stop(options: argparse.Namespace, folder: Path) -> int:
     wanted = records.names(folder) if options.all else [options.name]
-    missing = 0
+    code = 0
     for name in wanted:
-        endpoint = stop_endpoint(name, folder)
-        if endpoint:
-            print(f"{endpoint.name}: {endpoint.state.words} {endpoint.why}")
-        elif not options.all:  # a .next or .previous is gone together with its name
-            missing = 1
-            print(records.unknown(folder, name), file=sys.stderr)
-    return missing
+        try:
+            endpoint = stop_endpoint(name, folder)
+            if endpoint:
+                print(f"{endpoint.name}: {endpoint.state.words} {endpoint.why}")
+            elif not options.all:  # what is beside a name is gone together with it
+                raise records.unknown(folder, name)
+        except FinetuneError as error:  # one that cannot be stopped keeps no other from it
+            code = 1
+            print(f"{name}: {error}" if options.all else error, file=sys.stderr)
+    return code
 
 
 def _logs(options: argparse.Namespace, folder: Path) -> int:

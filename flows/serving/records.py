@@ -1,4 +1,4 @@
-"""Endpoints on disk: a JSON file each, and the truth about them when asked.
+"""Endpoints on disk: a JSON file each, and the right to change it.
 
 Beside `NAME` there may be `NAME.next` (being started, not yet checked) and `NAME.previous` (replaced, being stopped).
 Both are gone after a start that ended in any way but being killed; the next start or stop of that name clears them.
@@ -12,7 +12,6 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -20,10 +19,7 @@ from typing import TextIO
 from pydantic import ValidationError
 
 from flows.errors import ServingError
-from flows.serving import probe
 from flows.serving.endpoint import Endpoint
-from flows.serving.front import folder as fronts
-from flows.serving.state import State
 
 NEXT = ".next"
 PREVIOUS = ".previous"
@@ -97,42 +93,6 @@ def beside(folder: Path, name: str) -> list[Endpoint]:
     """
     found = [one for one in names(folder) if one.startswith(f"{name}.") and one.removeprefix(f"{name}.").isdigit()]
     return [endpoint for one in found if (endpoint := load(folder, one))]
-
-
-def list_endpoints(folder: Path) -> list[Endpoint]:
-    """All endpoints with their true state: each running one is asked now, with a real question (up to 25 s)."""
-    found = [endpoint for name in names(folder) if (endpoint := load(folder, name))]
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return list(pool.map(lambda endpoint: current(folder, endpoint), found))
-
-
-def current(folder: Path, endpoint: Endpoint) -> Endpoint:
-    """The endpoint with its true state, asked for now."""
-    if endpoint.state in (State.STOPPED, State.DRAINING):
-        return endpoint
-    if endpoint.state is not State.STARTING:
-        return _behind_front(probe.check(endpoint))
-    try:
-        probe.process_alive(endpoint)
-    except probe.ProbeError as error:
-        return endpoint.model_copy(update={"state": State.FAILED, "why": str(error)})
-    if not endpoint.name.endswith(NEXT):  # restarted by the watcher, which does not stay to see it answer
-        checked = probe.check(endpoint)
-        good = checked.state in (State.HEALTHY, State.UNVERIFIED)
-        return checked if good else endpoint.model_copy(update={"why": checked.why})
-    if being_promoted(folder, endpoint.name):
-        return endpoint
-    why = "Who started it is gone and never saw it answer; stop it or start it again."
-    return endpoint.model_copy(update={"state": State.UNVERIFIED, "why": why})
-
-
-def _behind_front(endpoint: Endpoint) -> Endpoint:
-    """The endpoint; UNHEALTHY, however good its server is, if the front that clients ask is dead."""
-    good = endpoint.state in (State.HEALTHY, State.UNVERIFIED, State.DEGRADED)
-    if not good or endpoint.front is None or fronts.alive(endpoint.front):
-        return endpoint
-    why = "Its front does not run, so clients get no answer. The watcher starts it again."
-    return endpoint.model_copy(update={"state": State.UNHEALTHY, "why": why})
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from prefect.variables import Variable
 
 from flows.errors import FinetuneError, ServingError
 from flows.reporting.endpoints import Shown, count_line, endpoints_markdown
-from flows.serving import history, records, restarts, revisions
+from flows.serving import history, listing, restarts, revisions
 from flows.serving.endpoint import Endpoint
 from flows.serving.history import Change
 from flows.serving.state import State as Known
@@ -94,9 +94,9 @@ def page_url() -> str:
 def seen(store: Store) -> list[Endpoint]:
     """The endpoints as they were found last: by the watcher, or by whoever has promoted them since; nobody is asked."""
     found = []
-    for name in records.names(store.endpoints):
-        endpoint = records.readable(store.endpoints, name)
-        if endpoint is None or "." in name:
+    for name in listing.endpoint_names(store.endpoints):
+        endpoint = listing.recorded(store.endpoints, name)
+        if endpoint is None:
             continue
         past = history.load(store.endpoints, name)
         asked = endpoint.state not in (Known.STOPPED, Known.DRAINING)

@@ -11,7 +11,7 @@ import pytest
 
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import records
+from flows.serving import listing, records
 from flows.serving.causes import Cause, StartError
 from flows.serving.config import ServeConfig
 from flows.serving.promotion import start_endpoint
@@ -178,7 +178,7 @@ def test_a_starter_that_is_ended_leaves_what_the_next_pass_ends(world, seen):
     seen.begin()
     starter.terminate()
     assert starter.wait() == -signal.SIGTERM
-    left = {one.name: one for one in records.list_endpoints(world.folder)}["fake.next"]
+    left = {one.name: one for one in listing.list_records(world.folder)}["fake.next"]
     assert left.state is State.UNVERIFIED
     seen(left)
     world.flags()

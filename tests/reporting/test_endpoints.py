@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 from flows.reporting.endpoints import Shown, count_line, endpoints_markdown, uptime_bar
 from flows.serving.config import ServeConfig
 from flows.serving.history import Change, History, Sample
+from flows.serving.listing import recorded
 from flows.serving.revisions import Revision
 from flows.serving.state import State
 from tests.serving.test_probe import endpoint_at
@@ -93,6 +94,16 @@ def test_what_is_down_has_no_line_to_ask_it():
     assert "curl" not in page
     assert "**FAILED**: Its process ended without being asked to. Process 1 has ended." in page
     assert "| – |" in page
+
+
+def test_of_a_damaged_record_only_the_reason_is_told(tmp_path):
+    (tmp_path / "demo.json").write_text("{")
+    endpoint = recorded(tmp_path, "demo")
+    page = endpoints_markdown([Shown(endpoint, endpoint.state, endpoint.why, History(), [])], NOON)
+    assert "demo.json is no endpoint record (: Invalid JSON" in page
+    assert "- last check: none yet" in page
+    for fact in ("- address", "- model", "- revision", "curl"):
+        assert fact not in page
 
 
 def test_states_are_counted_in_their_order():

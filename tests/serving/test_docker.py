@@ -16,7 +16,7 @@ import pytest
 
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import probe, records
+from flows.serving import listing, probe, records
 from flows.serving.__main__ import main
 from flows.serving.causes import Cause, StartError
 from flows.serving.config import ServeConfig
@@ -85,7 +85,7 @@ def test_transformers_serves_a_model_from_a_container_and_nothing_is_left_of_it(
     endpoint = start_endpoint(config, llama, tmp_path / "endpoints", silent)
     assert (endpoint.state, endpoint.model, endpoint.runtime) == (State.HEALTHY, str(llama), "docker")
     the_three_ways_of_asking(endpoint)
-    assert records.list_endpoints(tmp_path / "endpoints") == [endpoint]
+    assert listing.list_records(tmp_path / "endpoints") == [endpoint]
     assert start_endpoint(config, llama, tmp_path / "endpoints", silent) == endpoint
 
     seen = inspected(endpoint)
@@ -265,7 +265,7 @@ def test_a_killed_container_is_failed_and_can_be_started_again(engine, llama, tm
     first = start_endpoint(nim(), llama, tmp_path, silent)
     with podman.client(engine) as api:
         api.kill(first.process.id)
-    (seen,) = records.list_endpoints(tmp_path)
+    (seen,) = listing.list_records(tmp_path)
     assert (seen.state, seen.why.split(";")[0]) == (
         State.FAILED,
         f"Container {first.process.name} has ended",
@@ -448,7 +448,7 @@ def test_a_killed_start_leaves_a_container_that_the_next_start_clears(engine, ll
     until = time.monotonic() + 60
     while not records.names(tmp_path) and time.monotonic() < until:
         time.sleep(0.1)
-    (left,) = records.list_endpoints(tmp_path)
+    (left,) = listing.list_records(tmp_path)
     assert (left.name, left.state) == ("nim.next", State.STARTING)
     starter.send_signal(signal.SIGKILL)
     starter.wait()

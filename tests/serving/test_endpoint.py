@@ -16,7 +16,7 @@ import pytest
 
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import records
+from flows.serving import listing, records
 from flows.serving.__main__ import main
 from flows.serving.ask import ask, curl_line, python_lines
 from flows.serving.causes import Cause, StartError
@@ -48,7 +48,7 @@ def test_a_started_endpoint_is_healthy_and_known(served, llama, store):
     assert (served.name, served.model, served.run_id, served.model_uri) == ("shared", str(llama), "run-1", "models/abc")
     assert served.url == f"http://127.0.0.1:{served.port}/v1"
     assert records.load(store / "endpoints", "shared") == served
-    assert records.list_endpoints(store / "endpoints") == [served]
+    assert listing.list_records(store / "endpoints") == [served]
     listed = httpx.get(f"{served.url}/models", trust_env=False).json()["data"]
     assert [model["id"] for model in listed] == [str(llama)]
     environment = Path(f"/proc/{served.process.pid}/environ").read_bytes().split(b"\0")
@@ -103,7 +103,7 @@ def test_a_failed_replacement_leaves_the_old_one_serving(served, llama, tmp_path
     assert error.value.cause is Cause.UNKNOWN_MODEL
     assert any("Unrecognized processing class" in line for line in error.value.log_lines)
     assert "with exit code 1.\nCause: unknown model." in str(error.value)
-    assert records.list_endpoints(store / "endpoints") == [served]
+    assert listing.list_records(store / "endpoints") == [served]
     assert servers_of(tmp_path / "broken") == []
 
 
@@ -203,23 +203,23 @@ def test_life_of_an_endpoint_replaced_stuck_killed_started_again_and_stopped(lla
     assert second.state is State.HEALTHY
     assert not process.alive(first.process)
     assert not process.port_served(port)
-    assert records.list_endpoints(folder) == [second]
+    assert listing.list_records(folder) == [second]
     assert start_endpoint(config, gemma, folder, silent) == second
 
     # Stuck: the process lives, nobody answers.
     os.kill(second.process.pid, signal.SIGSTOP)
-    (stuck,) = records.list_endpoints(folder)
+    (stuck,) = listing.list_records(folder)
     assert stuck.state is State.UNHEALTHY
     assert "No answer within 5 s" in stuck.why
     os.kill(second.process.pid, signal.SIGCONT)
-    assert records.list_endpoints(folder) == [second]
+    assert listing.list_records(folder) == [second]
 
     # Killed: shown as failed, and a new start serves again, on the wished port.
     os.kill(second.process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
     while process.alive(second.process) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert [e.state for e in records.list_endpoints(folder)] == [State.FAILED]
+    assert [e.state for e in listing.list_records(folder)] == [State.FAILED]
     third = start_endpoint(config, gemma, folder, silent)
     assert (third.port, third.state) == (port, State.HEALTHY)
 
@@ -227,7 +227,7 @@ def test_life_of_an_endpoint_replaced_stuck_killed_started_again_and_stopped(lla
     stopped = stop_endpoint("moving", folder)
     assert stopped is not None
     assert stopped.why == f"Ended process {third.process.pid}."
-    assert records.list_endpoints(folder) == [stopped]
+    assert listing.list_records(folder) == [stopped]
     assert not process.port_served(port)
     assert servers_of(gemma) == []
 
@@ -259,11 +259,11 @@ def test_a_start_that_was_killed_is_cleared_by_the_next(gemma, tmp_path):
         time.sleep(0.02)
     starter.kill()
     starter.wait()
-    (orphan,) = records.list_endpoints(tmp_path)
+    (orphan,) = listing.list_records(tmp_path)
     assert (orphan.name, orphan.state) == ("again.next", State.UNVERIFIED)
     assert servers_of(gemma) == [orphan.process.pid]
 
     endpoint = start_endpoint(ServeConfig(name="again"), gemma, tmp_path, silent)
     assert servers_of(gemma) == [endpoint.process.pid] != [orphan.process.pid]
-    assert records.list_endpoints(tmp_path) == [endpoint]
+    assert listing.list_records(tmp_path) == [endpoint]
     stop_endpoint("again", tmp_path)

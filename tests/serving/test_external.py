@@ -12,7 +12,7 @@ import pytest
 
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import history, records, revisions
+from flows.serving import history, listing, records, revisions
 from flows.serving.__main__ import main
 from flows.serving.ask import ask, curl_line
 from flows.serving.causes import StartError
@@ -84,7 +84,7 @@ def test_it_is_healthy_once_it_has_answered_and_is_only_forgotten(gateway, tmp_p
     endpoint = start_endpoint(config(gateway, served_model_name="small"), Path(), folder, silent)
     assert (endpoint.state, endpoint.url, endpoint.model) == (State.HEALTHY, gateway.url, "small")
     assert (endpoint.model_dir, endpoint.log, endpoint.revision) == ("", "", 1)
-    assert records.list_endpoints(folder) == [endpoint]
+    assert listing.list_records(folder) == [endpoint]
     assert ask(endpoint, "Hi?") == "yes"
     shown = subprocess.run(curl_line(endpoint, "Hi?"), shell=True, capture_output=True, text=True, check=True).stdout
     assert json.loads(shown) == fake_server.ANSWER
@@ -96,7 +96,7 @@ def test_it_is_healthy_once_it_has_answered_and_is_only_forgotten(gateway, tmp_p
     assert main(["stop", "theirs", "--store", str(tmp_path)]) == 0
     assert "Nothing was ended: the server at" in capsys.readouterr().out
     assert ask(endpoint, "Hi?") == "yes"
-    assert [one.state for one in records.list_endpoints(folder)] == [State.STOPPED]
+    assert [one.state for one in listing.list_records(folder)] == [State.STOPPED]
 
 
 def test_the_first_of_its_models_is_taken_if_none_is_named(gateway, tmp_path):
@@ -131,7 +131,7 @@ def test_the_watcher_sees_it_fall_and_rise_and_never_starts_it(gateway, tmp_path
 def test_a_key_that_is_missing_where_one_asks_is_said(gateway, tmp_path, monkeypatch):
     start_endpoint(config(gateway), Path(), tmp_path, silent)
     monkeypatch.delenv("GATEWAY_API_KEY")
-    (endpoint,) = records.list_endpoints(tmp_path)
+    (endpoint,) = listing.list_records(tmp_path)
     assert endpoint.state is State.UNHEALTHY
     assert "the environment variable GATEWAY_API_KEY is not set" in endpoint.why
     with pytest.raises(ServingError, match="GATEWAY_API_KEY is not set"):

@@ -11,7 +11,7 @@ import pytest
 from flows.endpoint_client.target import check
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import access, history, records, revisions
+from flows.serving import access, history, listing, records, revisions
 from flows.serving.ask import ask
 from flows.serving.causes import Cause, StartError
 from flows.serving.config import ServeConfig
@@ -70,7 +70,7 @@ def test_a_model_serves_from_pods_is_used_again_and_nothing_is_left_of_it(cluste
     assert endpoint.metrics_path == ""  # another pod may tell them each time
     assert endpoint.public_url == "http://pod.models.svc:8000/v1"
     assert ask(endpoint, "Hi?") == "yes"
-    assert records.list_endpoints(folder) == [endpoint]
+    assert listing.list_records(folder) == [endpoint]
     assert served(cluster, model, folder, kubernetes={"replicas": 2, "disruption_budget": True}) == endpoint
     assert Path(endpoint.log).read_text() == "Uvicorn running\n"
     assert cluster.token not in "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
@@ -166,7 +166,7 @@ def test_what_no_waiting_mends_fails_at_once_says_why_and_leaves_the_old_one(
     assert error.value.cause is cause
     assert f"kubernetes: {words}" in error.value.log_lines
     assert str(error.value).startswith(f"The vllm server of {model} on Deployment models/pod-")
-    assert records.list_endpoints(folder) == [old]
+    assert listing.list_records(folder) == [old]
     assert len(cluster.of("deployments")) == len(cluster.of("pods")) == 1
 
 
@@ -231,7 +231,7 @@ def test_an_api_server_that_is_gone_is_no_death_of_the_pods(cluster, model, tmp_
     endpoint = served(cluster, model, folder)
     cluster.close()
     assert kubernetes.alive(endpoint.process)
-    (seen,) = records.list_endpoints(folder)
+    (seen,) = listing.list_records(folder)
     assert seen.state is State.UNHEALTHY
     with pytest.raises(ServingError, match="No Kubernetes API server answers"):
         stop_endpoint("pod", folder)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from flows.errors import ServingError
-from flows.serving import records
+from flows.serving import listing, records
 from flows.serving.runtimes import process
 from flows.serving.state import State
 from flows.serving.stop import end_leftovers, stop_endpoint
@@ -40,21 +40,21 @@ def test_a_record_is_read_back_as_written_and_nothing_lies_beside_it(tmp_path):
 def test_a_file_that_is_no_record_is_named(tmp_path):
     (tmp_path / "broken.json").write_text('{"name": "broken"}')
     with pytest.raises(ServingError, match=r"broken\.json is no endpoint record \(url: Field required\)"):
-        records.list_endpoints(tmp_path)
+        records.load(tmp_path, "broken")
 
 
 def test_no_folder_is_no_endpoints(tmp_path):
-    assert records.list_endpoints(tmp_path / "none") == []
+    assert listing.list_records(tmp_path / "none") == []
     assert stop_endpoint("nobody", tmp_path / "none") is None
 
 
 def test_a_record_that_says_healthy_is_not_believed(tmp_path, sleeper):
     records.save(tmp_path, sleeper)
-    assert [e.state for e in records.list_endpoints(tmp_path)] == [State.UNHEALTHY]
+    assert [e.state for e in listing.list_records(tmp_path)] == [State.UNHEALTHY]
     os.kill(sleeper.process.pid, signal.SIGKILL)
     while process.alive(sleeper.process):
         pass
-    (shown,) = records.list_endpoints(tmp_path)
+    (shown,) = listing.list_records(tmp_path)
     assert shown.state is State.FAILED
     assert f"Process {sleeper.process.pid} has ended" in shown.why
 
@@ -65,7 +65,7 @@ def test_stopping_says_what_was_ended_and_twice_is_no_error(tmp_path, sleeper):
     assert stopped is not None
     assert (stopped.state, stopped.why) == (State.STOPPED, f"Ended process {sleeper.process.pid}.")
     assert stop_endpoint("fake", tmp_path) == stopped
-    assert records.list_endpoints(tmp_path) == [stopped]
+    assert listing.list_records(tmp_path) == [stopped]
     assert not process.alive(sleeper.process)
 
 
@@ -80,17 +80,17 @@ def test_an_endpoint_being_started_is_starting_only_while_its_starter_lives(tmp_
     starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert starter.stdout is not None
     assert starter.stdout.readline() == "held\n"
-    assert [e.state for e in records.list_endpoints(tmp_path)] == [State.STARTING]
+    assert [e.state for e in listing.list_records(tmp_path)] == [State.STARTING]
 
     starter.kill()
     starter.wait()
     starter.stdout.close()
-    assert [e.state for e in records.list_endpoints(tmp_path)] == [State.UNVERIFIED]
+    assert [e.state for e in listing.list_records(tmp_path)] == [State.UNVERIFIED]
 
     cleared = stop_endpoint("fake", tmp_path)
     assert cleared is not None
     assert cleared.why == f"Ended process {sleeper.process.pid}."
-    assert records.list_endpoints(tmp_path) == []
+    assert listing.list_records(tmp_path) == []
     assert not process.alive(sleeper.process)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import records, revisions
+from flows.serving import listing, records, revisions
 from flows.serving.ask import ask
 from flows.serving.causes import StartError
 from flows.serving.config import ServeConfig
@@ -96,7 +96,7 @@ def test_what_cannot_be_gone_back_to_is_told_and_nothing_changes(world):
     with pytest.raises(ServingError, match="Revision 7 of fake is not kept"):
         roll_back("fake", world.folder, to=7)
     assert records.load(world.folder, "fake") == serving
-    assert records.list_endpoints(world.folder) == [serving]
+    assert listing.list_records(world.folder) == [serving]
 
 
 def test_a_revision_that_does_not_start_any_more_leaves_the_current_one_serving(world):
@@ -106,7 +106,7 @@ def test_a_revision_that_does_not_start_any_more_leaves_the_current_one_serving(
     with pytest.raises(StartError, match="Cause: out of memory"):
         roll_back("fake", world.folder)
     world.flags()
-    assert records.list_endpoints(world.folder) == [serving]
+    assert listing.list_records(world.folder) == [serving]
     assert revisions.numbers(world.folder, "fake") == [1, 2]
 
 
@@ -121,7 +121,7 @@ def test_a_real_model_is_taken_back_to_a_former_one_killed_and_started_again(lla
         notes = []
         back = roll_back("real", folder, progress=lambda done, total, note="", /, **_: notes.append(note))
         assert (back.model, back.model_uri, back.revision) == (str(llama), "models/a", 3)
-        assert records.list_endpoints(folder) == [back]
+        assert listing.list_records(folder) == [back]
         assert notes[-1] == f"real.next is healthy at {back.url}"
         assert [change.what for change in watch(folder, NOON)] == ["rolled-back", "healthy"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import records
+from flows.serving import listing, records
 from flows.serving.ask import ask
 from flows.serving.causes import Cause, StartError
 from flows.serving.config import ServeConfig
@@ -32,7 +32,7 @@ def test_a_plain_command_with_a_health_path_is_healthy_by_the_name_it_lists(llam
     endpoint = start_endpoint(config, llama, tmp_path, silent)
     assert (endpoint.state, endpoint.model, endpoint.variant) == (State.HEALTHY, str(llama), "command")
     the_three_ways_of_asking(endpoint)
-    assert records.list_endpoints(tmp_path) == [endpoint]
+    assert listing.list_records(tmp_path) == [endpoint]
     assert start_endpoint(config, llama, tmp_path, silent) == endpoint
     assert stop_endpoint("plain", tmp_path).state is State.STOPPED
 
@@ -43,7 +43,7 @@ def test_a_plain_command_without_a_health_path_is_unverified_and_serves(llama, t
     assert (endpoint.state, endpoint.model) == (State.UNVERIFIED, str(llama))
     assert "no health path" in endpoint.why
     assert records.load(tmp_path, "blind") == endpoint
-    assert [e.state for e in records.list_endpoints(tmp_path)] == [State.UNVERIFIED]
+    assert [e.state for e in listing.list_records(tmp_path)] == [State.UNVERIFIED]
     assert start_endpoint(config, llama, tmp_path, silent) == endpoint
     assert isinstance(ask(endpoint, "Hi?", max_tokens=4), str)
     stop_endpoint("blind", tmp_path)
@@ -78,7 +78,7 @@ models:
         assert log.readline() == f"model is {folder}\n"
     the_three_ways_of_asking(endpoint)
     stop_endpoint("defined", endpoints)
-    assert records.list_endpoints(endpoints)[0].state is State.STOPPED
+    assert listing.list_records(endpoints)[0].state is State.STOPPED
 
 
 def custom(folder, command, port=8000, health="{enable: true}", actions="[]"):
@@ -101,7 +101,7 @@ def test_a_definition_that_keeps_its_port_cannot_be_started_beside_itself(tmp_pa
         start_endpoint(config.model_copy(update={"threads": 2}), folder, tmp_path / "endpoints", silent)
     with pytest.raises(ServingError, match=f"port: {port} on 127.0.0.1 is taken by process"):
         start_endpoint(config.model_copy(update={"name": "other"}), folder, tmp_path / "endpoints", silent)
-    assert records.list_endpoints(tmp_path / "endpoints") == [endpoint]
+    assert listing.list_records(tmp_path / "endpoints") == [endpoint]
     stop_endpoint("fixed", tmp_path / "endpoints")
 
 

@@ -14,7 +14,7 @@ from openai import OpenAI
 
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import probe, records
+from flows.serving import listing, probe
 from flows.serving.ask import ask
 from flows.serving.causes import LOG_LINES, Cause, StartError
 from flows.serving.config import ServeConfig
@@ -166,7 +166,7 @@ def test_what_the_engine_does_not_take_is_refused_before_anything_starts(
     assert message in str(error.value)
     assert not isinstance(error.value, StartError)
     assert list((endpoints / "logs").iterdir()) == logs
-    assert records.list_endpoints(endpoints) == [fast]
+    assert listing.list_records(endpoints) == [fast]
 
 
 def changed_values(config, options):
@@ -182,13 +182,13 @@ def test_flags_are_tried_once(config, monkeypatch):
 
 def failed(config, folder, endpoints, progress=silent):
     """A start that fails beside the one that serves."""
-    before = records.list_endpoints(endpoints)
+    before = listing.list_records(endpoints)
     with pytest.raises(StartError) as error:
         start_endpoint(config, folder, endpoints, progress)
     assert len(error.value.log_lines) <= LOG_LINES
     assert not any("nanobind" in line for line in error.value.log_lines)
     assert f"Cause: {error.value.cause.words}. {error.value.cause.remedy}\nIt said: " in str(error.value)
-    assert records.list_endpoints(endpoints) == before
+    assert listing.list_records(endpoints) == before
     assert [name for name, _ in process.list_owned(endpoints)] == ["fast"]
     return error.value
 
@@ -306,7 +306,7 @@ def test_workers_that_outlive_a_killed_server_are_ended_by_stop(fast, endpoints,
     assert process.wait_until(lambda: not process.alive(fast.process), 10)
     left = workers(fast, "VLLM::")
     assert left, "vLLM's own processes outlive it"
-    (ended,) = records.list_endpoints(endpoints)
+    (ended,) = listing.list_records(endpoints)
     seen(ended)
     assert ended.state is State.FAILED
     stopped = stop_endpoint("fast", endpoints)

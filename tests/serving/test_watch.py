@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from flows.errors import ServingError
-from flows.serving import records
+from flows.serving import listing, records
 from flows.serving.restarts import MOST_RESTARTS, backoff
 from flows.serving.roll_back import roll_back
 from flows.serving.runtimes import process
@@ -152,10 +152,10 @@ def test_a_restarted_server_has_its_address_its_revision_and_after_ten_good_minu
     world.kill()
     assert world.watch() == ["failed"]
     seen(world.history, passes_s=60)
-    assert records.list_endpoints(world.folder)[0].state is State.FAILED
+    assert listing.list_records(world.folder)[0].state is State.FAILED
     assert world.watch() == ["starting"]
     world.wait_for_server()
-    assert [e.state for e in records.list_endpoints(world.folder)] == [State.HEALTHY]
+    assert [e.state for e in listing.list_records(world.folder)] == [State.HEALTHY]
     assert world.watch() == ["healthy"]
     again = records.load(world.folder, "fake")
     assert (again.url, again.revision, again.state, again.model) == (first.url, 1, State.HEALTHY, "fake")
@@ -175,7 +175,7 @@ def test_a_server_that_does_not_answer_within_its_budget_has_failed_and_is_ended
     assert world.watch() == ["starting"]
     world.wait_for_server()
     assert world.watch(29) == []
-    assert records.list_endpoints(world.folder)[0].state is State.STARTING
+    assert listing.list_records(world.folder)[0].state is State.STARTING
     assert world.watch(1) == ["failed"]
     assert "not healthy within its startup budget" in world.history.why
     assert not process.alive(records.load(world.folder, "fake").process)

@@ -9,7 +9,7 @@ import pytest
 
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import records, revisions, stop
+from flows.serving import listing, records, revisions, stop
 from flows.serving.causes import StartError
 from flows.serving.front import folder, following, lifecycle, traffic
 from flows.serving.front.options import FrontOptions
@@ -165,7 +165,7 @@ def test_the_watcher_heals_a_killed_front(world):
     endpoint = world.start()
     os.kill(front_pid(world), signal.SIGKILL)
     assert process.wait_until(lambda: not folder.alive(endpoint.front), 5)
-    shown = records.current(world.folder, endpoint)
+    shown = listing.current(world.folder, endpoint)
     assert (shown.state, shown.why[:23]) == (State.UNHEALTHY, "Its front does not run,")
     world.watch()
     assert world.state is State.HEALTHY

@@ -1,0 +1,61 @@
+"""All endpoints as the list, the page and the command line show them."""
+
+import os
+import signal
+
+import pytest
+
+from flows.serving import listing, records
+from flows.serving.__main__ import main
+from flows.serving.runtimes import process
+from flows.serving.state import State
+from flows.stages.endpoints import seen
+from flows.store.layout import Store
+from tests.serving.test_probe import endpoint_at
+from tests.serving.test_process import run
+
+STOPPED = endpoint_at("http://127.0.0.1:9/v1").model_copy(update={"state": State.STOPPED})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Holds `good`, its replica, what is started beside it, and a damaged record that comes before them."""
+    folder = Store(str(tmp_path)).endpoints
+    for name in ("good", "good.2", "good.next"):
+        records.save(folder, STOPPED.model_copy(update={"name": name}))
+    (folder / "broken.json").write_text('{"name": "broken"}')
+    return folder
+
+
+def test_a_damaged_record_is_shown_as_failed_and_hides_no_other(folder):
+    broken, good = listing.list_endpoints(folder)
+    assert (broken.name, broken.state, good.name, good.state) == ("broken", State.FAILED, "good", State.STOPPED)
+    assert broken.why.startswith(f"{folder}/broken.json is no endpoint record (url: Field required). Look for")
+    assert listing.recorded(folder, "nobody") is None
+
+
+def test_what_has_a_dot_in_its_name_is_recorded_but_no_endpoint(folder, tmp_path):
+    assert [one.name for one in listing.list_records(folder)] == ["broken", "good", "good.2", "good.next"]
+    assert [one.name for one in listing.list_endpoints(folder)] == ["broken", "good"]
+    assert seen(Store(str(tmp_path))) == listing.list_endpoints(folder)
+
+
+def test_the_command_line_lists_the_damaged_one_too(folder, tmp_path, capsys):
+    assert main(["list", "--store", str(tmp_path)]) == 0
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[:5]]
+    assert rows[1] == ["broken", "FAILED", "-"]
+    assert [row[0] for row in rows[2:]] == ["good", "good.2", "good.next"]
+
+
+def test_one_that_cannot_be_stopped_keeps_no_other_from_it(folder, tmp_path, capsys):
+    record = run("import time; time.sleep(600)", tmp_path / "log")
+    try:
+        records.save(folder, STOPPED.model_copy(update={"name": "late", "state": State.HEALTHY, "process": record}))
+        assert main(["stop", "--all", "--store", str(tmp_path)]) == 1
+        said = capsys.readouterr()
+        assert f"late: It was stopped on request. Ended process {record.pid}." in said.out
+        assert said.err.startswith(f"broken: {folder}/broken.json is no endpoint record")
+        assert not process.alive(record)
+    finally:
+        if process.alive(record):
+            os.kill(record.pid, signal.SIGKILL)
