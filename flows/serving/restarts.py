@@ -71,7 +71,8 @@ def failed(folder: Path, endpoint: Endpoint, history: History, why: str, now: da
         history.restarts -= 1
         return changes + history.move(endpoint.name, State.FAILED, f"{error} It is started again after that.", now)
     except (FinetuneError, OSError) as error:  # as a full disk, on which neither record nor log can be written
-        return changes + _schedule(folder, endpoint, history, f"It could not be started again: {error}", now)
+        words = f"{error}." if isinstance(error, OSError) else str(error)
+        return changes + _schedule(folder, endpoint, history, f"It could not be started again: {words}", now)
     if started is None:  # somebody else is at it
         history.restarts -= 1
         return changes

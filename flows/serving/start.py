@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -246,6 +247,8 @@ def wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, prog
 def _ended(endpoint: Endpoint, spent: float) -> StartError:
     code = RUNTIMES[endpoint.runtime].exit_code(endpoint.process)
     how = f" with exit code {code}" if code is not None or endpoint.runtime != "kubernetes" else ""
+    if code is not None and -code in signal.valid_signals():
+        how += f" ({signal.Signals(-code).name})"
     return _failed(endpoint, f"ended after {spent:.0f} s{how}", code)
 
 

@@ -82,14 +82,14 @@ def test_the_table_for_people_says_what_was_seen_and_what_was_not_run():
     rows = [
         seen | {"seconds_to_see": 1.234},
         seen | {"seconds_to_see": 0.001, "passed": False},
-        seen | {"seen": "word " * 80, "seconds_to_see": 120, "clock": "passes"},
+        seen | {"seen": "word " * 99, "seconds_to_see": 120, "clock": "passes"},
         seen | {"seen": "", "seconds_to_see": None, "skipped": "no engine"},
     ]
     begin, end = "| 429 (a\\|b) | DEGRADED | ", " | none |"
     assert table.markdown(rows).splitlines()[2:] == [
         f"{begin}Log: …/a.log. | 1.2 s{end}",
         f"{begin}**failed** Log: …/a.log. | at once{end}",
-        f"{begin}{'word ' * 39}word … | 120 s *{end}",
+        f"{begin}{'word ' * 56}… | 120 s *{end}",
         f"{begin}not run: no engine | {end}",
     ]
 

@@ -82,7 +82,7 @@ def test_memory_that_the_kernel_does_not_give(world, seen):
 def test_a_server_that_is_killed_while_it_loads(world, seen):
     error = fails(world, seen, "sh -c 'sleep 0.2; kill -9 $$' {port}")
     assert error.cause is Cause.OUT_OF_MEMORY
-    assert "with exit code -9." in str(error)
+    assert "with exit code -9 (SIGKILL)." in str(error)
 
 
 def downloading(world, url, cache):
@@ -146,7 +146,7 @@ def test_a_server_that_is_ended_while_it_loads(world, seen):
         start_endpoint(world.config, world.model, world.folder, end)
     seen(error.value)
     assert "ended after " in str(error.value)
-    assert "with exit code -15" in str(error.value)
+    assert "with exit code -15 (SIGTERM)." in str(error.value)
     assert left_nothing(world)
 
 

@@ -208,7 +208,7 @@ def test_a_restart_that_a_full_disk_prevents_is_told(small_disk, world, seen, mo
         patch.setattr(records, "save", full)
         assert world.watch() == []
     seen(world.history, passes_s=60)
-    assert world.history.why.startswith("It could not be started again: [Errno 28] No space left on device")
+    assert world.history.why.startswith("It could not be started again: [Errno 28] No space left on device. It is ")
     assert process.list_owned(world.folder) == []
     assert world.watch() == ["starting"]
     world.wait_for_server()
