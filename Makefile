@@ -47,11 +47,12 @@ stop:  ## end server, worker and endpoints of the demo
 deploy: $(VENV)/installed  ## work pools, block types, deployments and automations on the Prefect that PREFECT_API_URL names
 	@$(BIN)/python -m deployments.apply
 
+# With =: pytest would take an existing FILE after a space for a test before it has read the option.
 test: lint  ## set everything up and pass every test
-	$(BIN)/pytest --faults build/faults.json
+	$(BIN)/pytest --faults=build/faults.json
 
 faults: $(VENV)/installed  ## what becomes of every fault; the table goes to build/faults.json
-	FINETUNE_OUTAGE_S=120 $(BIN)/pytest -m fault --faults build/faults.json --durations=0
+	FINETUNE_OUTAGE_S=120 $(BIN)/pytest -m fault --faults=build/faults.json --durations=0
 
 # In a network and a mount namespace of its own: nothing is left of the pods' network, however it ends.
 test-kubernetes: $(VENV)/installed $(CLUSTER)/kube-controller-manager  ## the runtime kubernetes on a real API server (Debian 12, root)

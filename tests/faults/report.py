@@ -7,7 +7,7 @@ A test of a fault says what is expected, and notes what the code really answered
         ...
         seen(error)  # an exception, an endpoint, a history, or words that the code gave
 
-`pytest --faults build/faults.json` writes a row a test; a fault of the list below without a row fails the session
+`pytest --faults=build/faults.json` writes a row a test; a fault of the list below without a row fails the session
 when everything was collected. Rows are in the order of the list.
 """
 
