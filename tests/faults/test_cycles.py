@@ -52,7 +52,7 @@ def test_a_hundred_cycles_leave_nothing(world, seen, monkeypatch, tmp_path):
     assert len(logs) == old_logs.KEPT
     assert f"logs/{Path(endpoint.log).name}" in logs
     kept = {f"fake/revisions/{number}.json" for number in range(CYCLES - KEPT, CYCLES + 1)}
-    assert left - logs == {"fake.json", ".fake.lock", *kept}
+    assert left - logs == {"fake.json", ".fake.lock", ".fake.promotion.lock", *kept}
     assert list(temporary.iterdir()) == []
 
 

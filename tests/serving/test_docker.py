@@ -517,7 +517,13 @@ def test_cycles_leave_no_container(engine, llama, tmp_path, seen):
     assert not [port for port in ports if process.port_served(port)]
     assert docker.list_owned(endpoints) == []
     left = {path.name for path in endpoints.rglob("*") if path.is_file() and path.suffix != ".log"}
-    assert left == {"nim.json", ".nim.lock", docker.ENGINES, *(f"{number}.json" for number in range(1, 6))}
+    assert left == {
+        "nim.json",
+        ".nim.lock",
+        ".nim.promotion.lock",
+        docker.ENGINES,
+        *(f"{number}.json" for number in range(1, 6)),
+    }
 
 
 def test_an_engine_without_an_init_program_still_serves(llama, tmp_path, caplog):
