@@ -25,7 +25,7 @@ from flows.serving.stop import stop_endpoint
 from flows.serving.sweep import end_orphans
 from flows.serving.watch import watch
 from tests.serving import folders
-from tests.serving.kubernetes_stub import Cluster
+from tests.serving.kubernetes_stub import Cluster, Handler
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -224,6 +224,13 @@ def test_wrong_credentials_and_no_cluster_are_told_before_anything_starts(cluste
     assert f"The kubeconfig {tmp_path / 'none'} cannot be used" in problems(missing)[0]
     other = config(cluster, kubernetes={"context": "other"})
     assert "Expected object with name other" in problems(other)[0]
+
+
+@pytest.mark.parametrize("said", ["<html>Log in</html>", "[]"])
+def test_what_is_no_api_server_is_told(cluster, monkeypatch, said):
+    monkeypatch.setattr(Handler, "result", lambda handler, parts, body: said)
+    words = f"What answers at {cluster.url} is no Kubernetes API server: to GET /version it says '{said}'"
+    assert words in problems(config(cluster))[0]
 
 
 def test_an_api_server_that_is_gone_is_no_death_of_the_pods(cluster, model, tmp_path):
