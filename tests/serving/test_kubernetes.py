@@ -24,6 +24,7 @@ from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.sweep import end_orphans
 from flows.serving.watch import watch
+from tests.kubernetes.ready import ready_pods
 from tests.serving import folders
 from tests.serving.kubernetes_stub import Cluster, Handler
 
@@ -299,7 +300,7 @@ def test_replicas_are_changed_and_kept_in_the_revision(cluster, model, tmp_path)
     folder = tmp_path / "endpoints"
     served(cluster, model, folder)
     endpoint, _ = scale("pod", 3, folder)
-    assert len(cluster.of("pods")) == kubernetes.ready_pods(endpoint.process) == 3
+    assert len(cluster.of("pods")) == ready_pods(endpoint.process) == 3
     assert revisions.load(folder, "pod", 1).config.kubernetes.replicas == 3
     assert served(cluster, model, folder, kubernetes={"replicas": 3}) == endpoint
     scale("pod", 1, folder)
