@@ -29,8 +29,9 @@ def watch_endpoints(store: str = "") -> Any:
         get_run_logger().info("%s: %s. %s", change.name, change.what, change.why)
         endpoint = endpoints.get(change.name)
         emit(change, endpoint.public_url if endpoint else "", place)
-        if endpoint and change.what in ("healthy", "promoted", "rolled-back"):
-            remember(endpoint)  # a server that was started again may have got another port
+    for name in sorted({change.name for change in changes if change.what in ("healthy", "promoted", "rolled-back")}):
+        if name in endpoints:
+            remember(endpoints[name])  # a server that was started again may have got another port
     line = show_page(place, list(endpoints.values()), changed=bool(changes))
     tell_watched(place, line)
     return Completed(message=f"{line}. {len(changes)} change{'' if len(changes) == 1 else 's'}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flows.corpus.row import Row
 from flows.endpoint_client.batch import complete
@@ -93,21 +92,6 @@ def check_against_offline(
     scored = Scored(embedder, list(rows), candidate, candidate)
     offline = [offline_scores[row.id] for row in rows]
     return _judged(rows, scored.trained.tolist(), offline, margin, "its own offline evaluation", True)
-
-
-def offline_scores(predictions: Path) -> dict[str, float]:
-    """SemScore of the trained model by row id, from `predictions.parquet` of an evaluate stage or a run.
-
-    Raises:
-        EvaluationError: the file cannot be read, or is none of that kind.
-    """
-    import pandas as pd
-
-    try:
-        table: Any = pd.read_parquet(predictions, columns=["id", "trained_semscore"])
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{predictions}: no predictions of an evaluate stage can be read: {error}.") from error
-    return {str(name): float(score) for name, score in zip(table["id"], table["trained_semscore"], strict=True)}
 
 
 def _some(rows: Sequence[Row]) -> None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from flows.serving import metrics, probe, traffic
+from flows.serving import metrics, probe, real_traffic
 from flows.serving.endpoint import Endpoint
 from flows.serving.history import History, Sample
 from flows.serving.metrics import Counters
@@ -40,10 +40,10 @@ def check(endpoint: Endpoint, history: History, now: datetime) -> Check:
         if not endpoint.ready_path:
             return Check(found, Sample(at, round(cheap_s, 4)))
         counters = metrics.read(endpoint)
-        total = traffic.answered(endpoint, counters)
+        total = real_traffic.answered(counters)
         good = found.model_copy(update={"state": State.HEALTHY, "why": ""})
-        succeeded = traffic.succeeded_since(endpoint, history, counters, now)
-        if traffic.enough(history, succeeded):
+        succeeded = real_traffic.succeeded_since(history, counters, now)
+        if real_traffic.enough(history, succeeded):
             return Check(good, Sample(at, None, answered=succeeded), total)
         answer = _generation(found, counters)
     except probe.ProbeError as error:

@@ -44,7 +44,8 @@ class Action(_Part):
 class HealthCheck(_Part):
     """How readiness is asked for. Probing starts at once; `initial_delay` is the budget (s) until the first success.
 
-    Left out, that budget is what Backend.AI's variant `custom` starts from; so is the service's port.
+    Left out, that budget is what Backend.AI's variant `custom` starts from; so is the service's port. `interval` is
+    taken and changes nothing: the watcher looks at all endpoints at once.
     """
 
     enable: bool = False

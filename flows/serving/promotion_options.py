@@ -80,7 +80,8 @@ class PromotionOptions(Config):
     approval: bool = Field(
         default=False,
         title="Ask a person",
-        description="Pause the run after the checks, until somebody resumes it in the Prefect UI with yes or no.",
+        description="Pause the run after the checks, until somebody resumes it in the Prefect UI with yes or no; "
+        "the form begins with no.",
     )
     approval_timeout_s: int = Field(
         default=86400,

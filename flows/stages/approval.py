@@ -16,16 +16,16 @@ POLL_S = 2
 
 
 class Approval(RunInput):
-    """The form that is shown when the run is resumed."""
+    """The form that is shown when the run is resumed. Who does not say yes has not said it."""
 
-    approve: bool = True
+    approve: bool = False
     comment: str = ""
 
 
 def ask_a_person(config: ServeConfig, checks: list[CheckReport]) -> CheckReport:
     """Pause the run with what was checked so far, and wait. No answer in time means no."""
     began = time.monotonic()
-    form = Approval.with_initial_data(description=checks_markdown(config.name, checks), approve=True, comment="")
+    form = Approval.with_initial_data(description=checks_markdown(config.name, checks), approve=False, comment="")
     try:
         answer = pause_flow_run(
             wait_for_input=form, timeout=config.promotion.approval_timeout_s, poll_interval=POLL_S, key="approval"

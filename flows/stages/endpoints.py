@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,19 @@ def variable_name(name: str) -> str:
 
 
 def remember(endpoint: Endpoint) -> None:
-    """Write name, address, model, revision and the run that served it into the endpoint's Variable."""
+    """Write name, address, model, revision and the run that served it into the endpoint's Variable.
+
+    What serves does so even if Prefect cannot be told: that is only logged, as in `forget`.
+    """
     record = endpoint.model_dump(include={"name", "model", "revision", "run_url"}) | {"url": endpoint.public_url}
-    Variable.set(variable_name(endpoint.name), record, overwrite=True)
+    with _logged(f"The Variable of {endpoint.name} could not be written"):
+        Variable.set(variable_name(endpoint.name), record, overwrite=True)
 
 
 def forget(name: str) -> None:
     """Delete the endpoint's Variable, if it has one."""
-    Variable.unset(variable_name(name))
+    with _logged(f"The Variable of {name} could not be deleted"):
+        Variable.unset(variable_name(name))
 
 
 def emit(change: Change, url: str, store: Store) -> None:
@@ -125,10 +131,8 @@ def show_page(store: Store, endpoints: list[Endpoint], changed: bool) -> str:
 
 def refresh_page(store: Store) -> None:
     """Bring the artifact up to date after an endpoint was changed by hand; what is done is done if that fails."""
-    try:
+    with _logged("The page of endpoints could not be brought up to date"):
         show_page(store, seen(store), changed=True)
-    except Exception as error:  # of whatever client
-        get_run_logger().warning("The page of endpoints could not be brought up to date: %s", error)
 
 
 def _shown(store: Store, endpoint: Endpoint) -> Shown:
@@ -161,6 +165,14 @@ def _plot(store: Store, one: Shown, now: datetime.datetime) -> Path | None:
             get_run_logger().warning("The plot of %s could not be written: %s", one.endpoint.name, error)
             return None
     return path
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of whatever client
+        get_run_logger().warning("%s: %s", what, error)
 
 
 def failed(error: FinetuneError) -> State[Any]:

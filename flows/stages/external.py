@@ -49,6 +49,8 @@ def load_keys(endpoints_dir: Path, name: str = "") -> None:
             _keep_key(block, load_block(block, PARAMETER))
         except ConfigError as error:
             logger.error("%s", error)
+        except Exception as error:  # of whatever client: others are looked at all the same
+            logger.error("The key of the OpenAI Endpoint block '%s' could not be read: %s", block, error)
 
 
 def _keep_key(name: str, block: object) -> str:

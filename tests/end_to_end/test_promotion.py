@@ -134,15 +134,15 @@ def test_a_slow_candidate_is_refused_by_the_load_run(prefect, good, endpoints, t
     assert records.load(endpoints, "loaded").state is State.HEALTHY
 
 
-@pytest.mark.parametrize("answer", [True, False])
-def test_a_person_decides(prefect, good, endpoints, tmp_path, answer):
+@pytest.mark.parametrize("answer", [True, False, None])
+def test_a_person_decides_and_a_form_sent_as_it_was_is_no_yes(prefect, good, endpoints, tmp_path, answer):
     name = f"asked-{str(answer).lower()}"
     asked = serve(name, rows=0, approval=True)
     run_id = prefect.start("serve-variant/local", model={"folder": good}, serve=asked)
     wait_for(lambda: prefect.state(run_id)["type"] == "PAUSED", 60)
     assert records.load(endpoints, name) is None
     assert servers(good)
-    form = {"run_input": {"approve": answer, "comment": "looked at it"}}
+    form = {"run_input": {"comment": "looked at it"} | ({} if answer is None else {"approve": answer})}
     prefect.ask("POST", f"/flow_runs/{run_id}/resume", json=form)
     state = prefect.wait(run_id)
     if answer:

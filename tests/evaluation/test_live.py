@@ -1,12 +1,11 @@
 """Replies of a real HTTP endpoint to held-out rows, and the two comparisons that a promotion rests on."""
 
-import pandas as pd
 import pytest
 
 from flows.endpoint_client.errors import RefusedError
 from flows.endpoint_client.target import Target
 from flows.errors import EvaluationError
-from flows.evaluation.live import check_against_offline, compare, live_replies, offline_scores
+from flows.evaluation.live import check_against_offline, compare, live_replies
 from tests.endpoint_client.fake_endpoint import FakeEndpoint
 
 HASHED = "hashed:char-ngrams"
@@ -90,11 +89,8 @@ def test_rows_of_one_fact_rise_and_fall_together(row):
     assert found.delta.ci95[0] < narrow.delta.ci95[0]
 
 
-def test_the_served_model_is_checked_against_its_own_offline_scores(asked, tmp_path):
-    path = tmp_path / "predictions.parquet"
-    pd.DataFrame({"id": [row.id for row in asked], "trained_semscore": [1.0] * 12, "rung": "unseen"}).to_parquet(path)
-    scores = offline_scores(path)
-    assert scores == {row.id: 1.0 for row in asked}
+def test_the_served_model_is_checked_against_its_own_offline_scores(asked):
+    scores = {row.id: 1.0 for row in asked}
     assert check_against_offline(asked, GOOD, scores, HASHED, margin=0.01).passed
     found = check_against_offline(asked, ["<|im_start|> system"] * 12, scores, HASHED, margin=0.05)
     assert not found.passed
@@ -102,13 +98,8 @@ def test_the_served_model_is_checked_against_its_own_offline_scores(asked, tmp_p
     assert "of its own offline evaluation; it is proven to lose more than" in found.reason
 
 
-def test_what_cannot_be_compared_is_said(asked, tmp_path):
+def test_what_cannot_be_compared_is_said(asked):
     with pytest.raises(EvaluationError, match="11 of 12 rows have no score in the offline evaluation, the first: r1"):
         check_against_offline(asked, GOOD, {"r0": 1.0}, HASHED, 0.05)
     with pytest.raises(EvaluationError, match="no held-out rows"):
         compare([], [], [], HASHED, 0.05)
-    with pytest.raises(EvaluationError, match="no predictions of an evaluate stage can be read"):
-        offline_scores(tmp_path / "nowhere.parquet")
-    pd.DataFrame({"id": ["a"]}).to_parquet(tmp_path / "other.parquet")
-    with pytest.raises(EvaluationError, match="no predictions of an evaluate stage can be read"):
-        offline_scores(tmp_path / "other.parquet")

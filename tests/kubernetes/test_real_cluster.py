@@ -29,6 +29,7 @@ from flows.serving.stop import stop_endpoint
 from flows.serving.sweep import end_orphans
 from flows.serving.watch import watch
 from tests.kubernetes.control_plane import NAMESPACE, wait_for
+from tests.kubernetes.ready import ready_pods
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HERE = Path(__file__).parent
@@ -62,7 +63,7 @@ def test_a_real_model_serves_from_a_deployment_is_asked_and_stopped(plane, kubel
 def test_replicas_share_the_requests_and_come_and_go(plane, kubelet, small, endpoints):
     endpoint = start_endpoint(small(), Path(), endpoints, silent)
     scaled, _ = scale("small", 3, endpoints)
-    wait_for(lambda: kubernetes.ready_pods(scaled.process) == 3, [])
+    wait_for(lambda: ready_pods(scaled.process) == 3, [])
     wait_for(lambda: len(answers(endpoint, 30)) == 3, [])
     scale("small", 1, endpoints)
     wait_for(lambda: left(plane)["pods"] == 1, [])
@@ -196,11 +197,11 @@ def test_the_cluster_mends_a_crash_and_a_lost_pod_and_the_watcher_only_what_it_c
 
     assert state(0) is State.HEALTHY
     os.kill(pod.process.pid, signal.SIGKILL)
-    wait_for(lambda: pod.restarts == 1 and kubernetes.ready_pods(endpoint.process) == 1, [])
+    wait_for(lambda: pod.restarts == 1 and ready_pods(endpoint.process) == 1, [])
     assert state(1) is State.HEALTHY
 
     plane.api().delete(pod.path)
-    wait_for(lambda: kubelet.of(endpoint.process.name) != [pod] and kubernetes.ready_pods(endpoint.process) == 1, [])
+    wait_for(lambda: kubelet.of(endpoint.process.name) != [pod] and ready_pods(endpoint.process) == 1, [])
     wait_for(lambda: state(2) is State.HEALTHY, [])
     assert records.load(endpoints, "small") == endpoint
 

@@ -8,11 +8,11 @@ from flows.roll_back import roll_back
 from flows.scale_endpoint import scale_endpoint
 from flows.serve_variant import serve_variant
 from flows.serving import records
-from flows.serving.runtimes import kubernetes
 from flows.stages.model_source import ModelSource
 from flows.stop_endpoint import stop_endpoint
 from flows.watch_endpoints import watch_endpoints
 from tests.kubernetes.control_plane import wait_for
+from tests.kubernetes.ready import ready_pods
 from tests.kubernetes.test_real_cluster import left
 from tests.serving import folders
 
@@ -39,7 +39,7 @@ def test_a_model_is_served_scaled_moved_rolled_back_and_stopped_by_flows(plane, 
     assert Variable.get("endpoint_small")["url"] == address
     ended, said = message(scale_endpoint, name="small", replicas=2)
     assert (ended, said) == ("COMPLETED", "small: 2 replicas from now on; they come and go while it serves.")
-    wait_for(lambda: kubernetes.ready_pods(records.load(endpoints, "small").process) == 2, [])
+    wait_for(lambda: ready_pods(records.load(endpoints, "small").process) == 2, [])
     assert message(watch_endpoints)[0] == "COMPLETED"
 
     ended, said = message(serve_variant, model=model, serve=small("--wrong", kubernetes=options))

@@ -24,8 +24,9 @@ from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.serving.sweep import end_orphans
 from flows.serving.watch import watch
+from tests.kubernetes.ready import ready_pods
 from tests.serving import folders
-from tests.serving.kubernetes_stub import Cluster
+from tests.serving.kubernetes_stub import Cluster, Handler
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -226,6 +227,13 @@ def test_wrong_credentials_and_no_cluster_are_told_before_anything_starts(cluste
     assert "Expected object with name other" in problems(other)[0]
 
 
+@pytest.mark.parametrize("said", ["<html>Log in</html>", "[]"])
+def test_what_is_no_api_server_is_told(cluster, monkeypatch, said):
+    monkeypatch.setattr(Handler, "result", lambda handler, parts, body: said)
+    words = f"What answers at {cluster.url} is no Kubernetes API server: to GET /version it says '{said}'"
+    assert words in problems(config(cluster))[0]
+
+
 def test_an_api_server_that_is_gone_is_no_death_of_the_pods(cluster, model, tmp_path):
     folder = tmp_path / "endpoints"
     endpoint = served(cluster, model, folder)
@@ -292,7 +300,7 @@ def test_replicas_are_changed_and_kept_in_the_revision(cluster, model, tmp_path)
     folder = tmp_path / "endpoints"
     served(cluster, model, folder)
     endpoint, _ = scale("pod", 3, folder)
-    assert len(cluster.of("pods")) == kubernetes.ready_pods(endpoint.process) == 3
+    assert len(cluster.of("pods")) == ready_pods(endpoint.process) == 3
     assert revisions.load(folder, "pod", 1).config.kubernetes.replicas == 3
     assert served(cluster, model, folder, kubernetes={"replicas": 3}) == endpoint
     scale("pod", 1, folder)

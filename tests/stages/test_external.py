@@ -60,6 +60,21 @@ def test_no_name_of_a_block_leads_to_a_variable_of_another_key(monkeypatch, take
     assert os.environ[taken] == "theirs"
 
 
+def test_a_prefect_that_does_not_answer_costs_no_look_at_the_others(tmp_path, monkeypatch, caplog):
+    def load(name, parameter):
+        if name == "away":
+            raise ConnectionError("nobody answers")
+        return BLOCKS[name]
+
+    monkeypatch.setattr(external, "load_block", load)
+    for name, block in (("one", "away"), ("two", "gate-way")):
+        record = ExternalRecord(url="https://llm.example.org/v1", block=block)
+        records.save(tmp_path, endpoint(name=name, runtime="external", process=record))
+    external.load_keys(tmp_path)
+    assert os.environ["FINETUNE_BLOCK_GATE_WAY_API_KEY"] == "sk-1"
+    assert "The key of the OpenAI Endpoint block 'away' could not be read: nobody answers" in caplog.text
+
+
 def test_a_damaged_revision_costs_no_other_key(tmp_path, caplog):
     (tmp_path / "theirs" / "revisions").mkdir(parents=True)
     (tmp_path / "theirs" / "revisions" / "1.json").write_text("{")

@@ -20,6 +20,18 @@ LOADED = "certificate.sha256"
 logger = logging.getLogger(__name__)
 
 
+def place(path: str) -> Path:
+    """Where HAProxy reads the PEM file, and beside it the key: a link is left one, as its key lies beside the link."""
+    return Path(path).expanduser().absolute()
+
+
+def refused(path: str) -> str:
+    """Why a path that a person gave cannot be taken; empty if it can."""
+    if not Path(path).expanduser().is_absolute():
+        return f"{path} must begin with / or ~: whoever starts the front again may do so in another folder."
+    return unusable(place(path))
+
+
 def unusable(certificate: Path) -> str:
     """Why HAProxy could not take it; empty if it can."""
     key = _key(certificate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -111,6 +110,6 @@ def problems(options: FrontOptions, runtime: str, server_port: int) -> list[str]
         haproxy.program()
     except ServingError as error:
         found.append(f"serve.front.enabled: {error}")
-    if options.tls_certificate and (wrong := certificate.unusable(Path(options.tls_certificate).expanduser())):
+    if options.tls_certificate and (wrong := certificate.refused(options.tls_certificate)):
         found.append(f"serve.front.tls_certificate: {wrong}")
     return found

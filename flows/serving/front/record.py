@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from flows.serving.front import certificate
 from flows.serving.front.options import FrontOptions
 
 
@@ -36,7 +37,7 @@ class FrontRecord(BaseModel):
     def certificate(self) -> Path | None:
         """The PEM file, if it speaks TLS."""
         path = self.options.tls_certificate
-        return Path(path).expanduser().resolve() if path else None
+        return certificate.place(path) if path else None
 
     @property
     def guarded(self) -> bool:

@@ -69,7 +69,7 @@ class Cluster:
 
     def version(self) -> str:
         """Version of the API server, as v1.33.2."""
-        return str(json.loads(self._request("GET", "/version"))["gitVersion"])
+        return str(self._json("GET", "/version").get("gitVersion", "unknown"))
 
     def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Make an object; as the cluster then has it."""
@@ -119,8 +119,17 @@ class Cluster:
         path = f"/{group}/namespaces/{quote(self.namespace)}/{plural}"
         return f"{path}/{quote(name)}" if name else path
 
-    def _json(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self._request(*args, **kwargs))
+    def _json(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+        text = self._request(method, path, **kwargs)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ServingError(
+                f"What answers at {self.host} is no Kubernetes API server: to {method} {path} it says "
+                f"{text[:100].decode(errors='replace')!r}. Check the kubeconfig's server, and what stands before it."
+            )
         return answer
 
     def _request(

@@ -23,7 +23,7 @@ from flows.serving.runtimes import kubernetes_objects as objects
 from flows.serving.runtimes.cluster import Cluster, MissingError, Where
 from flows.serving.runtimes.kubernetes_options import OBJECT, KubernetesOptions
 from flows.serving.runtimes.kubernetes_options import problems as option_problems
-from flows.serving.runtimes.pod_diagnosis import Diagnosis, diagnose, is_ready, restarts
+from flows.serving.runtimes.pod_diagnosis import Diagnosis, diagnose, restarts
 from flows.serving.runtimes.pod_diagnosis import exit_code as ended_with
 from flows.serving.runtimes.process import wait_until
 from flows.serving.variants.launch import Launch, Order, Place
@@ -140,11 +140,6 @@ def pods(record: ClusterRecord) -> list[dict[str, Any]]:
     """Its pods, the newest first."""
     found = _cluster(record).find("Pod", objects.selector(record.kind, record.name))
     return sorted(found, key=lambda pod: str(pod["metadata"].get("creationTimestamp") or ""), reverse=True)
-
-
-def ready_pods(record: ClusterRecord) -> int:
-    """How many of its pods serve and go on serving."""
-    return sum(is_ready(pod) and not pod["metadata"].get("deletionTimestamp") for pod in pods(record))
 
 
 def exit_code(record: ClusterRecord) -> int | None:

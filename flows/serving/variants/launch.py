@@ -102,8 +102,8 @@ class Launch:
         port: where it will listen: the place's port, or another one on which the variant insists.
         mounts: folders that a container needs beside the model.
         startup_budget_s: seconds to the first answer, unless the user says otherwise.
-        probe_interval_s, failure_threshold: seconds between checks of a running endpoint, misses that make it
-            UNHEALTHY.
+        probe_interval_s: seconds that a definition wishes between checks; the watcher's passes are not made by it.
+        failure_threshold: misses of a running endpoint that make it UNHEALTHY.
         metrics_path: where the engine's Prometheus metrics are; empty: it has none, or calls them as no engine of
             `flows/serving/metrics.py` does.
         signs: how progress reads from the log.

@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from flows.serving.front import certificate, folder, lifecycle, traffic
+from flows.serving.front.options import FrontOptions, problems
 from tests.serving.front.certificates import make
 
 
@@ -45,6 +46,38 @@ def test_a_renewed_certificate_is_shown_without_a_restart(start, servers, pem, c
     assert not lifecycle.revive(front)
     assert shown(front) == good
     assert "keeps its former certificate" in caplog.text
+
+
+def test_a_link_is_followed_by_haproxy_and_has_its_key_beside_it(start, tmp_path):
+    """As certbot lays them out: links in one folder, one certificate and key a renewal in another."""
+    live, archive = tmp_path / "live", tmp_path / "archive"
+    live.mkdir()
+    archive.mkdir()
+
+    def renew(number):
+        text = make(archive / f"both{number}.pem", f"front{number}").read_text()
+        cut = text.index("-----BEGIN PRIVATE KEY-----")
+        (archive / f"cert{number}.pem").write_text(text[:cut])
+        (archive / f"key{number}.pem").write_text(text[cut:])
+        for link, file in (("front.pem", "cert"), ("front.pem.key", "key")):
+            (live / link).unlink(missing_ok=True)
+            (live / link).symlink_to(archive / f"{file}{number}.pem")
+        return text
+
+    first = renew(1)
+    options = {"enabled": True, "tls_certificate": str(live / "front.pem")}
+    assert problems(FrontOptions.model_validate(options), "process", 0) == []
+    front = start(tls_certificate=options["tls_certificate"])
+    assert shown(front) in first
+    second = renew(2)
+    lifecycle.revive(front)
+    assert shown(front) in second
+
+
+def test_a_path_from_the_present_folder_is_refused(pem, monkeypatch):
+    monkeypatch.chdir(pem.parent)
+    (problem,) = problems(FrontOptions(enabled=True, tls_certificate=pem.name), "process", 0)
+    assert problem.startswith("serve.front.tls_certificate: front.pem must begin with / or ~: ")
 
 
 def test_the_key_may_lie_beside_the_certificate(start, tmp_path, pem):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from flows.serving.endpoint import Endpoint
 from flows.serving.history import History
 from flows.serving.metrics import Counters
 from flows.serving.state import State
@@ -12,24 +11,20 @@ from flows.serving.state import State
 RECENT = timedelta(minutes=3)  # a longer gap between two checks says nothing about now
 
 
-def answered(endpoint: Endpoint, counters: Counters | None) -> float | None:
-    """Requests that `endpoint` has answered well since its server started; None where nobody counts them.
-
-    Whoever else counts (a front before the engine) is asked here, first.
-    """
+def answered(counters: Counters | None) -> float | None:
+    """Requests that the engine has answered well since it started, whoever sent them; None where it counts none."""
     return counters.succeeded if counters else None
 
 
-def succeeded_since(endpoint: Endpoint, history: History, counters: Counters | None, now: datetime) -> int:
+def succeeded_since(history: History, counters: Counters | None, now: datetime) -> int:
     """How many requests of others it has answered well since the last check; 0 where that is not known.
 
     Args:
-        endpoint: as recorded.
         history: of the endpoint; `answered` is the count after the last check, that check's own request included.
         counters: the engine's, of now; None if it has none.
         now: the time of this check.
     """
-    total = answered(endpoint, counters)
+    total = answered(counters)
     if total is None or history.answered is None or not history.samples:
         return 0
     since = timedelta(seconds=now.timestamp() - history.samples[-1].at)
