@@ -55,10 +55,8 @@ def apply(notify: str = "", silent_after_s: float = SILENT_AFTER_S) -> list[str]
 
 def rolling_back(deployment: UUID) -> AutomationCore:
     """Rolls back an endpoint that was given up, if its settings ask for that (`serve.watch`)."""
-    parts = {"name": "name", "store": "store", "instead_of": "revision"}  # of the run, from the event
-    parameters = {
-        key: {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{part} }}}}"} for key, part in parts.items()
-    }
+    number = {"__prefect_kind": "json", "value": _of_event("revision")}  # a template alone renders to a text
+    parameters = {"name": _of_event("name"), "store": _of_event("store"), "instead_of": number}
     return AutomationCore(
         name="prefect-finetune: roll back what was given up",
         description="An endpoint that failed five restarts goes back to its revision before, where "
@@ -71,6 +69,10 @@ def rolling_back(deployment: UUID) -> AutomationCore:
         ),
         actions=[RunDeployment(source="selected", deployment_id=deployment, parameters=parameters)],
     )
+
+
+def _of_event(part: str) -> dict[str, str]:
+    return {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{part} }}}}"}
 
 
 def telling(block: UUID) -> AutomationCore:

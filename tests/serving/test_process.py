@@ -20,6 +20,13 @@ subprocess.Popen([sys.executable, "-c", worker])
 time.sleep(600)
 """
 
+# The first thread ends alone, half a second before the process: a zombie without an exit code till then.
+FIRST_THREAD_ENDS = """
+import ctypes, os, platform, threading, time
+threading.Thread(target=lambda: (time.sleep(0.5), os._exit(7))).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
+"""
+
 
 def run(code: str, log: Path, **env: str):
     return process.start(Launch(command=[sys.executable, "-c", code], env=env, model="", ready_path="/"), log)
@@ -146,3 +153,9 @@ def test_stop_says_when_the_port_is_still_served(tmp_path):
         with pytest.raises(ServingError, match=f"port {port} still answers: process {os.getpid()}"):
             process.stop(record, port)
     assert not process.alive(record)
+
+
+def test_the_exit_code_is_told_though_other_threads_end_later(tmp_path):
+    record = run(FIRST_THREAD_ENDS, tmp_path / "log")
+    assert process.wait_until(lambda: not process.alive(record), 10)
+    assert process.exit_code(record) == 7

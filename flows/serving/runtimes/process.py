@@ -31,6 +31,8 @@ HOST = "127.0.0.1"
 # Below the range from which the kernel takes ports for outgoing connections: a server binds only after it has loaded
 # its model, minutes later, and by then such a connection could sit on the port.
 FREE_PORTS = range(18000, 32000)
+# A process whose first thread has ended has no exit code before its other threads are gone too.
+LAST_THREAD_S = 10.0
 LOG_NAME = re.compile(r"(.+)-\d{8}T\d{6}-\d{6}\.log$")
 
 # Children of this interpreter: they must be waited for (or they stay zombies), and only we can read their exit code.
@@ -98,10 +100,10 @@ def alive(record: ProcessRecord) -> bool:
     """Whether that very process runs: not a zombie, not a later process with the same pid, not another boot."""
     exit_code(record)
     try:
-        state, _, start_ticks = _stat(record.pid)
+        start_ticks = _stat(record.pid)[2]
     except ProcessLookupError:
         return False
-    return state not in "ZX" and start_ticks == record.start_ticks and boot_id() == record.boot_id
+    return not _ended(record.pid) and start_ticks == record.start_ticks and boot_id() == record.boot_id
 
 
 def rebooted(record: ProcessRecord) -> bool:
@@ -112,7 +114,10 @@ def rebooted(record: ProcessRecord) -> bool:
 def exit_code(record: ProcessRecord) -> int | None:
     """Exit code (minus the signal's number when killed), reaping the process; None if it runs or is not our child."""
     child = _children.get(record.pid)
-    return child.poll() if child else None
+    if child and child.poll() is None and _ended(record.pid):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(LAST_THREAD_S)
+    return child.returncode if child else None
 
 
 def logs(record: ProcessRecord, count: int) -> list[str]:
@@ -233,6 +238,14 @@ def _bindable(port: int) -> bool:
                 return False
             raise ServingError(f"port: {port} on {HOST} cannot be used: {error.strerror}. Choose another.") from error
     return True
+
+
+def _ended(pid: int) -> bool:
+    """Whether it is a zombie or gone."""
+    try:
+        return _stat(pid)[0] in "ZX"
+    except ProcessLookupError:
+        return True
 
 
 def _stat(pid: int) -> tuple[str, int, int]:
