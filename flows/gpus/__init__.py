@@ -1,0 +1,1 @@
+"""GPUs of this machine: how many there are, and leases of them by index and fraction."""

@@ -1,0 +1,264 @@
+"""Leases of this machine's GPUs, whole or in hundredths: locks of the kernel, which frees them when the holder dies.
+
+Every card is a file of a hundred bytes, and a lease holds write locks on as many of them. They are locks of an open
+file (fcntl(2), "open file description locks"): a process that was started with the lease's descriptors holds it too,
+so that a card is free only when all that used it are gone. Prefect's own concurrency limits would not do: their leases
+are held in the server's memory, live a minute past a killed holder, and are lost when the server restarts.
+
+Who waits longest is served first, so that many small requests cannot starve a big one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.errors import ConfigError
+from flows.gpus.inventory import PRETENDED, Gpu, gpus
+
+FOLDER = "FINETUNE_LEASES"
+DEFAULT_FOLDER = "/tmp/prefect-finetune-gpus"  # of the machine, not of a user or a store: cards are shared by all
+PARTS = 100
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Cards that are held: their indices, the share of each (1: all of it), and the descriptors that hold them."""
+
+    devices: tuple[int, ...]
+    share: float
+    descriptors: tuple[int, ...]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process that may use the cards, and no others, is started with."""
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, self.devices))}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A living place in the queue: for whom, what it wants (a share, or whole cards), and the cards it has, if any."""
+
+    name: str
+    holder: str
+    wanted: float
+    devices: tuple[int, ...]
+
+    @property
+    def words(self) -> str:
+        """What it has, or waits for."""
+        if not self.devices:
+            return f"{self.holder} waits for {_number(self.wanted)} before it"
+        which = ", ".join(map(str, self.devices))
+        return f"{self.holder} holds {f'{self.wanted:g} of ' if self.wanted < 1 else ''}GPU {which}"
+
+
+def problems(wanted: float, memory_gib: float, cards: Sequence[Gpu]) -> list[str]:
+    """What can never be leased of these cards, in words."""
+    if wanted > 1 and wanted != int(wanted):
+        return [f"gpus: {wanted:g} is neither a share of one card (below 1) nor a number of whole ones."]
+    if wanted < 1 and abs(round(wanted * PARTS) - wanted * PARTS) > 1e-6:
+        return [f"gpus: a card is shared in hundredths, {wanted:g} is finer."]
+    there = f"this machine has {len(cards) or 'none'}"
+    if wanted > len(cards):
+        hint = "" if cards else f" (nvidia-smi shows no card; {PRETENDED} can name some for a trial)"
+        return [f"gpus: {wanted:g} asked for, {there}{hint}. Name a work pool whose machines have them."]
+    enough = [card for card in cards if not card.memory_gib or card.memory_gib * min(wanted, 1) >= memory_gib]
+    if len(enough) < max(1, wanted):
+        if enough:
+            return [f"gpu_memory: {memory_gib:g} GiB asked for on {wanted:g} cards, {len(enough)} here has that."]
+        most = max(card.memory_gib for card in cards)
+        part = f" and {wanted:g} of that is asked for" if wanted < 1 else ""
+        return [f"gpu_memory: {memory_gib:g} GiB asked for, the biggest card here has {most:g} GiB{part}."]
+    return []
+
+
+@contextmanager
+def lease(
+    wanted: float, holder: str, waiting: Callable[[str], None], memory_gib: float = 0.0, poll_s: float = POLL_S
+) -> Iterator[Lease]:
+    """Hold so many cards of this machine, or that share of one, as long as the block runs.
+
+    Args:
+        wanted: whole cards (2), or a share of one (0.5).
+        holder: who it is for, in words; shown to those who wait.
+        waiting: called with what is waited for whenever that changes, in words.
+        memory_gib: memory that the share of each card must have, in GiB.
+        poll_s: seconds between looks.
+
+    Raises:
+        ConfigError: this machine can never give that.
+    """
+    cards = gpus()
+    if found := problems(wanted, memory_gib, cards):
+        raise ConfigError(found)
+    fitting = [card.index for card in cards if not card.memory_gib or card.memory_gib * min(wanted, 1) >= memory_gib]
+    folder = _folder()
+    with _Ticket(folder, holder, wanted) as ticket, ExitStack() as held:
+        told = ""
+        while (got := _take(folder, fitting, wanted, ticket)) is None:
+            if (why := _why_waiting(folder, ticket, wanted)) != told:
+                waiting(why)
+                told = why
+            time.sleep(poll_s)
+        for descriptor in got.descriptors:
+            held.callback(os.close, descriptor)
+        yield got
+
+
+def holders() -> list[Place]:
+    """Who holds cards at the moment, the oldest first."""
+    folder = _folder()
+    with _deciding(folder):
+        return [one for one in _living(folder) if one.devices]
+
+
+def _folder() -> Path:
+    folder = Path(os.environ.get(FOLDER, DEFAULT_FOLDER))
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(parents=True)
+        folder.chmod(0o1777)
+    return folder
+
+
+def _take(folder: Path, fitting: list[int], wanted: float, ticket: _Ticket) -> Lease | None:
+    """The lease, if it is this ticket's turn and the cards are free."""
+    with _deciding(folder):
+        first = next(one.name for one in _living(folder) if not one.devices)
+        if first != ticket.name:
+            return None
+        whole = wanted >= 1
+        got = _whole(folder, fitting, int(wanted)) if whole else _part(folder, fitting, round(wanted * PARTS))
+        if got is not None:
+            ticket.write(got.devices)
+        return got
+
+
+def _whole(folder: Path, fitting: list[int], count: int) -> Lease | None:
+    descriptors: list[int] = []
+    devices: list[int] = []
+    for index in fitting:
+        descriptor = _open(folder / f"gpu-{index}")
+        if _lock(descriptor, 0, PARTS):
+            descriptors.append(descriptor)
+            devices.append(index)
+            if len(devices) == count:
+                return Lease(tuple(devices), 1.0, tuple(descriptors))
+        else:
+            os.close(descriptor)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return None
+
+
+def _part(folder: Path, fitting: list[int], parts: int) -> Lease | None:
+    """On the fullest card that has room, so that whole ones stay free."""
+    room = {index: _free(folder, index) for index in fitting}
+    for index in sorted((index for index in fitting if len(room[index]) >= parts), key=lambda index: len(room[index])):
+        descriptor = _open(folder / f"gpu-{index}")
+        if all(_lock(descriptor, byte, 1) for byte in room[index][:parts]):
+            return Lease((index,), parts / PARTS, (descriptor,))
+        os.close(descriptor)
+    return None
+
+
+def _free(folder: Path, index: int) -> list[int]:
+    descriptor = _open(folder / f"gpu-{index}")
+    try:
+        return [byte for byte in range(PARTS) if _lock(descriptor, byte, 1)]
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """A descriptor of its own for each lease: the lock belongs to it. Not inherited unless it is passed on."""
+    before = os.umask(0)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    finally:
+        os.umask(before)
+
+
+def _lock(descriptor: int, first: int, count: int) -> bool:
+    """Lock so many bytes of an open file; whether nobody else has any of them."""
+    wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, first, count, 0)  # struct flock of fcntl(2)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+@contextmanager
+def _deciding(folder: Path) -> Iterator[None]:
+    """One at a time looks and takes."""
+    descriptor = _open(folder / "deciding")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class _Ticket:
+    """A place in the queue, and later the word of who holds what: a file that counts while its holder lives."""
+
+    def __init__(self, folder: Path, holder: str, wanted: float) -> None:
+        self.folder, self.holder, self.wanted = folder, holder, wanted
+        self.name = f"ticket-{time.time_ns():020d}-{os.getpid()}-{id(self)}"
+
+    def __enter__(self) -> _Ticket:
+        with _deciding(self.folder):
+            self.descriptor = _open(self.folder / self.name)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            self.write(())
+        return self
+
+    def write(self, devices: tuple[int, ...]) -> None:
+        words = json.dumps({"holder": self.holder, "wanted": self.wanted, "devices": devices}).encode()
+        os.pwrite(self.descriptor, words, 0)
+        os.ftruncate(self.descriptor, len(words))
+
+    def __exit__(self, *_: object) -> None:
+        with _deciding(self.folder), contextlib.suppress(FileNotFoundError):
+            (self.folder / self.name).unlink()
+        os.close(self.descriptor)
+
+
+def _living(folder: Path) -> list[Place]:
+    """The places whose holders live, the oldest first; those of the dead are removed."""
+    found = []
+    for path in sorted(folder.glob("ticket-*")):
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            told = json.loads(os.pread(descriptor, 100_000, 0))
+            found.append(Place(path.name, told["holder"], told["wanted"], tuple(told["devices"])))
+        else:
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+    return found
+
+
+def _why_waiting(folder: Path, ticket: _Ticket, wanted: float) -> str:
+    with _deciding(folder):
+        others = [one for one in _living(folder) if one.devices or one.name < ticket.name]
+    return f"Waiting for {_number(wanted)}: {'; '.join(one.words for one in others) or 'they have just been freed'}."
+
+
+def _number(wanted: float) -> str:
+    return f"{wanted:g} of a GPU" if wanted < 1 else f"{wanted:g} GPU{'s' if wanted > 1 else ''}"

@@ -1,0 +1,193 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows.errors import ConfigError
+from flows.gpus import leases
+from flows.gpus.inventory import Gpu, gpus
+from flows.gpus.leases import holders, lease, problems
+
+# Holds what it is told until it is killed; says so on a line, and what it waits for on the lines before.
+HOLDER = """
+import sys, time
+from flows.gpus.leases import lease
+with lease(float(sys.argv[1]), sys.argv[2], lambda why: print("waits", why, flush=True), poll_s=0.05) as got:
+    print("has", *got.devices, flush=True)
+    if sys.argv[3:]:
+        import subprocess
+        subprocess.Popen(["sleep", "30"], pass_fds=got.descriptors, stdout=subprocess.DEVNULL)
+        print("child", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINETUNE_LEASES", str(tmp_path / "leases"))
+    monkeypatch.setenv("FINETUNE_GPUS", "2")
+    return monkeypatch
+
+
+@pytest.fixture
+def hold():
+    started = []
+
+    def start(wanted, name, *more):
+        command = [sys.executable, "-c", HOLDER, str(wanted), name, *more]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for one in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(one.pid, signal.SIGKILL)
+        one.wait()
+        one.stdout.close()
+
+
+def silent(_):
+    pass
+
+
+def devices(wanted, **options):
+    with lease(wanted, "a test", silent, **options) as got:
+        return got.devices
+
+
+def test_two_holders_get_different_cards(machine):
+    with lease(1, "one", silent) as one, lease(1, "two", silent) as two:
+        assert (one.devices, two.devices) == ((0,), (1,))
+        assert two.environment == {"CUDA_VISIBLE_DEVICES": "1"}
+        assert [(place.holder, place.devices) for place in holders()] == [("one", (0,)), ("two", (1,))]
+    assert holders() == []
+    assert devices(2) == (0, 1)
+
+
+def test_shares_fill_one_card_before_the_next():
+    with lease(0.3, "a", silent) as a, lease(0.5, "b", silent) as b, lease(0.8, "c", silent) as c:
+        assert (a.devices, b.devices, c.devices) == ((0,), (0,), (1,))
+        with lease(0.2, "d", silent) as d:
+            assert (d.devices, d.share) == ((0,), 0.2)
+
+
+def test_three_tenths_and_eight_tenths_of_one_card_follow_one_another(machine, hold):
+    machine.setenv("FINETUNE_GPUS", "1")
+    with lease(0.3, "small", silent):
+        big = hold(0.8, "big")
+        assert big.stdout.readline() == "waits Waiting for 0.8 of a GPU: small holds 0.3 of GPU 0.\n"
+    assert big.stdout.readline() == "has 0\n"
+
+
+def test_of_ten_cards_two_trainings_of_five_run_and_a_third_waits_for_the_first_to_end(machine, hold):
+    machine.setenv("FINETUNE_GPUS", "10")
+    first, second = hold(5, "first"), hold(5, "second")
+    got = {first.stdout.readline(), second.stdout.readline()}
+    assert got == {"has 0 1 2 3 4\n", "has 5 6 7 8 9\n"}
+    third = hold(5, "third")
+    why = third.stdout.readline()
+    assert why.startswith("waits Waiting for 5 GPUs: ")
+    assert "first holds GPU " in why
+    assert "second holds GPU " in why
+    second.kill()
+    assert third.stdout.readline() in got
+
+
+def test_who_waits_longest_is_first_and_a_dead_one_in_the_queue_holds_nobody_up(hold):
+    with lease(1, "running", silent) as _:
+        big, dead = hold(2, "big"), None
+        assert big.stdout.readline().startswith("waits Waiting for 2 GPUs: running holds GPU 0.")
+        dead = hold(2, "dead")
+        assert "big waits for 2 GPUs before it" in dead.stdout.readline()
+        small = hold(1, "small")
+        why = small.stdout.readline()
+        assert "big waits for 2 GPUs before it" in why
+        assert "dead waits for 2 GPUs before it" in why
+        dead.kill()
+        dead.wait()
+    assert big.stdout.readline() == "has 0 1\n"
+    assert small.stdout.readline() == "waits Waiting for 1 GPU: big holds GPU 0, 1.\n"
+    big.kill()
+    assert small.stdout.readline() == "has 0\n"
+
+
+def test_a_card_is_free_when_the_last_process_that_used_it_is_gone(hold):
+    one = hold(2, "one", "with a child")
+    assert [one.stdout.readline(), one.stdout.readline()] == ["has 0 1\n", "child\n"]
+    one.kill()
+    one.wait()
+    two = hold(1, "two")
+    assert two.stdout.readline().startswith("waits ")
+    os.killpg(one.pid, signal.SIGKILL)
+    assert two.stdout.readline() == "has 0\n"
+
+
+def test_a_card_is_free_at_once_when_its_holder_is_killed(hold):
+    one = hold(2, "one")
+    assert one.stdout.readline() == "has 0 1\n"
+    one.kill()
+    one.wait()
+    started = time.monotonic()
+    assert devices(2, poll_s=60) == (0, 1)
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("wanted", "memory", "cards", "words"),
+    [
+        (3, 0, [0, 0], "gpus: 3 asked for, this machine has 2. Name a work pool whose machines have them."),
+        (1, 0, [], "gpus: 1 asked for, this machine has none (nvidia-smi shows no card; "),
+        (1.7, 0, [0, 0], "gpus: 1.7 is neither a share of one card (below 1) nor a number of whole ones."),
+        (0.123, 0, [0], "gpus: a card is shared in hundredths, 0.123 is finer."),
+        (1, 96, [80, 80], "gpu_memory: 96 GiB asked for, the biggest card here has 80 GiB."),
+        (0.5, 48, [80], "gpu_memory: 48 GiB asked for, the biggest card here has 80 GiB and 0.5 of that is asked for."),
+        (2, 48, [80, 24], "gpu_memory: 48 GiB asked for on 2 cards, 1 here has that."),
+    ],
+)
+def test_what_can_never_be_had_is_told_at_once(wanted, memory, cards, words):
+    found = problems(wanted, memory, [Gpu(index, gib) for index, gib in enumerate(cards)])
+    assert len(found) == 1
+    assert found[0].startswith(words)
+
+
+def test_only_cards_with_enough_memory_are_taken(machine):
+    machine.setenv("FINETUNE_GPUS", "24,80")
+    assert devices(1, memory_gib=48) == (1,)
+    with pytest.raises(ConfigError, match="biggest card here has 80 GiB"):
+        devices(1, memory_gib=96)
+
+
+@pytest.mark.parametrize("words", ["two", "80;80", "80,x"])
+def test_pretended_cards_that_are_none_are_told(machine, words):
+    machine.setenv("FINETUNE_GPUS", words)
+    with pytest.raises(ConfigError, match="names no GPUs"):
+        gpus()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from([1, 2, 3]), st.integers(1, 99).map(lambda n: n / 100)), max_size=8))
+def test_no_part_of_a_card_is_held_twice(tmp_path_factory, wishes):
+    folder = tmp_path_factory.mktemp("leases")
+    held, used = [], {0: 0, 1: 0, 2: 0}
+    for wish in wishes:
+        got = (
+            leases._whole(folder, [0, 1, 2], int(wish))
+            if wish >= 1
+            else leases._part(folder, [0, 1, 2], round(wish * 100))
+        )
+        if got is None:
+            free = [card for card, parts in used.items() if parts + round(min(wish, 1) * 100) <= 100]
+            assert len(free) < max(1, wish)
+            continue
+        held += got.descriptors
+        for device in got.devices:
+            used[device] += round(got.share * 100)
+            assert used[device] <= 100
+    for descriptor in held:
+        os.close(descriptor)
