@@ -22,7 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 import blocks
-from deployments import automations
+from deployments import automations, stage_deployments
 from flows.errors import ConfigError, FinetuneError
 
 CHECKOUT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def apply() -> list[str]:
             'eval "$(.venv/bin/python -m deployments.local env)"'
         )
     try:
-        lines = [*work_pools(), *block_types(), *deploy()]
+        lines = [*work_pools(), *block_types(), *deploy(), *stage_deployments.apply()]
         return [*lines, *automations.apply(os.environ.get(automations.VARIABLE, ""))]
     except httpx.HTTPError as error:
         raise FinetuneError(

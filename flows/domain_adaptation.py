@@ -25,12 +25,14 @@ from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
 from flows.stages import report as reports
 from flows.stages.base_model_task import base_model
+from flows.stages.call import StageCall
 from flows.stages.endpoints import page_url
 from flows.stages.judge import judge_endpoint
 from flows.stages.preflight import preflight
+from flows.stages.resources import Resources
 from flows.stages.run_context import RunContext, RunOptions, current_run
 from flows.stages.serve import Served, serve_model
-from flows.stages.stage_task import Outcome, StageCall, StageError, run_stage
+from flows.stages.stage_task import Outcome, StageError, run_stage
 from flows.store.digest import file_digest
 from flows.training.config import FinetuneConfig, PretrainConfig
 
@@ -46,6 +48,7 @@ def domain_adaptation(
     gate: GatePolicy = GatePolicy(),
     serve: ServeConfig = ServeConfig(),
     run: RunOptions = RunOptions(),
+    resources: Resources = Resources(),
 ) -> Any:
     """Adapt a language model to a field: train it on the field's text, measure what it learnt, serve it if it did.
 
@@ -59,14 +62,15 @@ def domain_adaptation(
         gate: What the evaluation must show before the model is served.
         serve: Where the model is served when the gate passes.
         run: Title, store, and which stages to run anyway.
+        resources: What each stage needs and in which work pool it runs.
     """
     context = current_run(run)
     outcomes: dict[str, Outcome] = {}
     stages: list[StageReport] = []
     try:
-        preflight(context, sources, split, model, pretrain, finetune, evaluation, serve)
+        preflight(context, sources, split, model, pretrain, finetune, evaluation, serve, resources)
         report = adapt_and_measure(
-            context, outcomes, stages, sources, model, split, pretrain, finetune, evaluation, gate
+            context, outcomes, stages, sources, model, split, pretrain, finetune, evaluation, gate, resources
         )
         report = serve_if_passed(context, serve, report, outcomes)
     except FinetuneError as error:
@@ -89,6 +93,7 @@ def adapt_and_measure(
     finetune: FinetuneConfig,
     evaluation: EvaluationConfig,
     gate: GatePolicy,
+    resources: Resources,
 ) -> RunReport:
     """Prepare, pretrain, finetune, evaluate, gate; then the report, whatever the gate says.
 
@@ -98,7 +103,9 @@ def adapt_and_measure(
         StageError: a stage failed; its message is for people.
     """
 
-    def stage(name: str, config: Any, inputs: dict[str, Outcome], base: bool = False, **environment: str) -> Outcome:
+    needs = dict(resources.stages())
+
+    def stage(name: str, config: Any, inputs: dict[str, Outcome], base: bool = False) -> Outcome:
         folders = {key: Path(outcome.artifact.path) for key, outcome in inputs.items()}
         digests = {key: outcome.artifact.digest for key, outcome in inputs.items()}
         if base:
@@ -106,13 +113,16 @@ def adapt_and_measure(
             digests["base_model"] = start.identity
         if name == "evaluate":
             digests["embedder"] = embedders.identity(evaluation.embedder)
-        outcome = run_stage(context, StageCall(name, config, folders, digests, environment))
+        outcome = run_stage(context, StageCall(name, config, folders, digests, resources=needs[name]))
         outcomes[name] = outcome
         stages.append(reports.stage_report(outcome))
         return outcome
 
-    contents = {name: file_digest(file) for name, file in named_files(sources).items()}
-    prepare = StageCall("prepare", PrepareConfig(sources=sources, split=split), {}, contents)
+    files = named_files(sources)
+    contents = {name: file_digest(file) for name, file in files.items()}
+    labels = {name: f"{file.parent.name}/{file.name}" for name, file in files.items()}
+    settings = PrepareConfig(sources=sources, split=split)
+    prepare = StageCall("prepare", settings, {}, contents, resources=needs["prepare"], labels=labels)
     dataset = outcomes["prepare"] = run_stage(context, prepare)
     stages.append(reports.stage_report(dataset))
 
@@ -130,9 +140,9 @@ def adapt_and_measure(
     else:
         trained = stage("finetune", finetune, {"dataset": dataset}, base=True)
 
-    judge, secrets = judge_endpoint(evaluation.judge)
+    judge, _ = judge_endpoint(evaluation.judge)
     measured = EvaluateStageConfig(evaluation=evaluation, judge=judge)
-    stage("evaluate", measured, {"dataset": dataset, "trained": trained}, base=True, **secrets)
+    stage("evaluate", measured, {"dataset": dataset, "trained": trained}, base=True)
 
     return reports.build_report(context, model.name, stages, outcomes, gate)
 

@@ -21,7 +21,7 @@ class Gpu:
 
 
 def gpus() -> list[Gpu]:
-    """The cards of this machine, by index.
+    """The cards of this machine, by index; of those that CUDA_VISIBLE_DEVICES names, if it does.
 
     FINETUNE_GPUS names them instead: how many, each with a memory that is not known (`2`), or the memory of each in
     GiB (`80,80`). A machine without cards can so pretend to have some, and a machine can keep some to itself.
@@ -29,6 +29,14 @@ def gpus() -> list[Gpu]:
     Raises:
         ConfigError: FINETUNE_GPUS is neither.
     """
+    cards = _all_gpus()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if not all(word.strip().isdigit() for word in visible):  # not set, or names of cards
+        return cards
+    return [card for card in cards if card.index in {int(word) for word in visible}]
+
+
+def _all_gpus() -> list[Gpu]:
     pretended = os.environ.get(PRETENDED, "")
     if pretended:
         return _pretended(pretended)

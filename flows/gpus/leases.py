@@ -25,6 +25,7 @@ from flows.errors import ConfigError
 from flows.gpus.inventory import PRETENDED, Gpu, gpus
 
 FOLDER = "FINETUNE_LEASES"
+NOT_HERE = "off"
 DEFAULT_FOLDER = "/tmp/prefect-finetune-gpus"  # of the machine, not of a user or a store: cards are shared by all
 PARTS = 100
 POLL_S = 1.0
@@ -65,7 +66,7 @@ class Place:
 def problems(wanted: float, memory_gib: float, cards: Sequence[Gpu]) -> list[str]:
     """What can never be leased of these cards, in words."""
     if wanted > 1 and wanted != int(wanted):
-        return [f"gpus: {wanted:g} is neither a share of one card (below 1) nor a number of whole ones."]
+        return [f"gpus: {wanted:g} is neither a share of one card (below 1) nor whole ones."]
     if wanted < 1 and abs(round(wanted * PARTS) - wanted * PARTS) > 1e-6:
         return [f"gpus: a card is shared in hundredths, {wanted:g} is finer."]
     there = f"this machine has {len(cards) or 'none'}"
@@ -113,6 +114,11 @@ def lease(
         for descriptor in got.descriptors:
             held.callback(os.close, descriptor)
         yield got
+
+
+def leased_here() -> bool:
+    """Whether cards are leased on this machine; FINETUNE_LEASES=off says that an engine has given them out already."""
+    return os.environ.get(FOLDER) != NOT_HERE
 
 
 def holders() -> list[Place]:

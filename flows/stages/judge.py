@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from flows.evaluation.config import JudgeEndpoint
+from flows.evaluation.config import EvaluateStageConfig, JudgeEndpoint
 from flows.stages.endpoint_target import load_block
 
 KEY_VARIABLE = "FINETUNE_JUDGE_API_KEY"
+
+
+def secrets(config: EvaluateStageConfig) -> dict[str, str]:
+    """The judge's key, for the stage's child process.
+
+    Raises:
+        ConfigError: there is no such block.
+    """
+    return judge_endpoint(config.evaluation.judge)[1]
 
 
 def judge_endpoint(block_name: str) -> tuple[JudgeEndpoint | None, dict[str, str]]:

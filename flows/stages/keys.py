@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,6 +12,8 @@ from flows.stages.registry import PACKAGE, Stage
 from flows.store.digest import code_digest, value_digest
 
 MOST = 60  # characters of a value
+MOST_FILES = 5
+_NONE = object()
 
 
 def dependencies(stage: Stage, config: BaseModel, inputs: dict[str, str]) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def dependencies(stage: Stage, config: BaseModel, inputs: dict[str, str]) -> dic
     return {
         "config": _important(config.model_dump(mode="json"), stage.unimportant),
         "inputs": inputs,
-        "code": code_digest(*(PACKAGE / part for part in stage.code)),
+        "code": {part: code_digest(PACKAGE / part) for part in stage.code},
         "libraries": {name: importlib.metadata.version(name) for name in stage.libraries},
     }
 
@@ -36,29 +39,50 @@ def _important(value: Any, unimportant: list[str]) -> Any:
     return value
 
 
-def what_changed(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
-    """In words, what a stage depends on now that it did not before: `learning_rate 0.0002 -> 0.0001`."""
-    if before is None:
-        return "first run"
-    old, new = _flat(before), _flat(now)
-    changes = []
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) == new.get(name):
-            continue
-        part, _, field = name.partition(".")
-        if part == "code":
-            changes.append("the stage's code changed")
-        elif part == "inputs":
-            changes.append(_another(field))
-        else:
-            changes.append(f"{field} {_word(old, name)} -> {_word(new, name)}")
-    return "; ".join(dict.fromkeys(changes)) if changes else "nothing changed"
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """In words, what a stage depends on now that it did not before: `learning_rate 0.0002 -> 0.0001`.
+
+    Both are as `dependencies` gives them, with `labels` (name of an input -> what people call it) if there are any.
+    """
+    old, new = _flat(before.get("config", {})), _flat(now.get("config", {}))
+    changes = [
+        f"{name} {_word(old, name)} -> {_word(new, name)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, _NONE) != new.get(name, _NONE)
+    ]
+    changes += _inputs(_labelled(before), _labelled(now))
+    changes += [f"code of {part} changed" for part in _unequal(before["code"], now["code"])]
+    libraries = before["libraries"], now["libraries"]
+    changes += [f"{name} {_word(libraries[0], name)} -> {_word(libraries[1], name)}" for name in _unequal(*libraries)]
+    return changes
 
 
-def _another(field: str) -> str:
-    if field.startswith("sources."):
-        return "the source files changed"
-    return "another trained model" if field == "trained" else f"another {field.replace('_', ' ')}"
+def _unequal(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def _labelled(depends_on: dict[str, Any]) -> dict[str, str]:
+    labels = depends_on.get("labels", {})
+    twice = [label for label, count in Counter(labels.values()).items() if count > 1]
+    known = {name: label for name, label in labels.items() if label not in twice}
+    return {known.get(name, name): digest for name, digest in depends_on["inputs"].items()}
+
+
+def _inputs(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Files one by one, unless they are many; of other stages only that theirs is another result."""
+    files = [name for name in _unequal(old, new) if "/" in name]
+    words = [_file_change(name, old, new) for name in files[:MOST_FILES]]
+    if len(files) > MOST_FILES:
+        words.append(f"{len(files) - MOST_FILES} more files changed")
+    return words + [_another(name) for name in _unequal(old, new) if "/" not in name]
+
+
+def _file_change(name: str, old: dict[str, str], new: dict[str, str]) -> str:
+    return f"file {name} {'is new' if name not in old else 'is gone' if name not in new else 'changed'}"
+
+
+def _another(name: str) -> str:
+    return "another trained model" if name == "trained" else f"another {name.replace('_', ' ')}"
 
 
 def _word(values: dict[str, Any], name: str) -> str:

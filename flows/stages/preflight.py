@@ -12,11 +12,17 @@ from flows.corpus.sources.registry import Sources
 from flows.errors import ConfigError, FinetuneError
 from flows.evaluation import embedders, judge
 from flows.evaluation.config import EvaluationConfig
+from flows.gpus.inventory import gpus
+from flows.gpus.leases import leased_here
+from flows.gpus.leases import problems as gpu_problems
 from flows.serving.config import ServeConfig
 from flows.serving.records import load
 from flows.serving.registry import RUNTIMES
 from flows.serving.start import problems as serving_problems
 from flows.stages.judge import judge_endpoint
+from flows.stages.make import secret
+from flows.stages.placement import pool_problems
+from flows.stages.resources import Resources, machine_problems, problems, secret_blocks, size_gib
 from flows.stages.run_context import RunContext
 from flows.store.files import write_json
 from flows.training.config import FinetuneConfig, PretrainConfig
@@ -32,6 +38,7 @@ def preflight(
     finetune: FinetuneConfig,
     evaluation: EvaluationConfig,
     serve: ServeConfig,
+    resources: Resources,
 ) -> None:
     """Find all problems, not only the first.
 
@@ -46,6 +53,7 @@ def preflight(
     elif serve.enabled:
         found += serving_problems(serve)
     found += training_problems(pretrain, "pretrain") + training_problems(finetune, "finetune")
+    found += resource_problems(resources)
     checks: list[Callable[[], object]] = [
         lambda: _check_store(run),
         lambda: model_identity(model),
@@ -60,6 +68,27 @@ def preflight(
             found += str(error).splitlines()
     if found:
         raise ConfigError(found)
+
+
+def resource_problems(resources: Resources) -> list[str]:
+    """What the stages need and cannot get, as far as that shows from here, a line each."""
+    found: list[str] = []
+    pools: dict[str, str] = {}
+    for name, wanted in resources.stages():
+        where = f"resources.{name}"
+        found += problems(wanted, where)
+        if wanted.work_pool:
+            pools[f"{where}.work_pool"] = wanted.work_pool
+            continue
+        found += machine_problems(wanted, where)
+        if wanted.gpus and leased_here():
+            found += [f"{where}.{line}" for line in gpu_problems(wanted.gpus, size_gib(wanted.gpu_memory), gpus())]
+        for variable, block in secret_blocks(wanted.env).items():
+            try:
+                secret(block)
+            except ConfigError as error:
+                found.append(f"{where}.env: {variable}: {error}")
+    return found + pool_problems(pools)
 
 
 def _check_store(run: RunContext) -> None:

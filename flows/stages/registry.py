@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -12,19 +13,37 @@ PACKAGE = Path(flows.__file__).parent
 
 
 class Stage(BaseModel):
-    """A work function and what its result depends on besides inputs and config.
+    """A work function, the model of its settings, and what its result depends on besides inputs and settings.
 
     `code` are files or folders below `flows/`; `libraries` are distributions whose version counts; `unimportant` names
-    config fields that cannot change the result. `heavy` stages run in a child process.
+    config fields that cannot change the result. `heavy` stages run in a child process. `secrets` is a function
+    (`module:name`) from the config to variables of that process which are read where it runs, and kept nowhere.
     """
 
     name: str
     function: str
+    config: str
     artifact: str
     code: list[str]
     libraries: list[str] = []
     unimportant: list[str] = []
     heavy: bool = True
+    secrets: str = ""
+
+    @property
+    def config_type(self) -> type[BaseModel]:
+        """The model of the work function's settings."""
+        found: type[BaseModel] = pkgutil.resolve_name(self.config)
+        return found
+
+    def secrets_of(self, config: BaseModel) -> dict[str, str]:
+        """Variables with secrets that the stage's process needs.
+
+        Raises:
+            ConfigError: a block is missing.
+        """
+        variables: dict[str, str] = pkgutil.resolve_name(self.secrets)(config) if self.secrets else {}
+        return variables
 
 
 TRAINING_LIBRARIES = ["torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "tokenizers"]
@@ -49,6 +68,7 @@ STAGES = {
         Stage(
             name="prepare",
             function="flows.corpus.prepare:run",
+            config="flows.corpus.prepare:PrepareConfig",
             artifact="dataset",
             code=["corpus", "placeholders.py"],
             libraries=["datasketch"],
@@ -58,6 +78,7 @@ STAGES = {
         Stage(
             name="pretrain",
             function="flows.training.pretrain:run",
+            config="flows.training.config:PretrainConfig",
             artifact="model",
             code=["training", "corpus/row.py"],
             libraries=TRAINING_LIBRARIES,
@@ -66,6 +87,7 @@ STAGES = {
         Stage(
             name="finetune",
             function="flows.training.finetune:run",
+            config="flows.training.config:FinetuneConfig",
             artifact="model",
             code=["training", "corpus/row.py"],
             libraries=TRAINING_LIBRARIES,
@@ -74,6 +96,7 @@ STAGES = {
         Stage(
             name="evaluate",
             function="flows.evaluation.evaluate:run",
+            config="flows.evaluation.config:EvaluateStageConfig",
             artifact="evaluation",
             # All of the package but the gate, which is asked after it.
             code=[
@@ -86,6 +109,7 @@ STAGES = {
             ],
             libraries=["torch", "transformers", "tokenizers", "sentence-transformers", "numpy", "scipy"],
             unimportant=["threads", "api_key_env"],
+            secrets="flows.stages.judge:secrets",
         ),
     )
 }

@@ -46,8 +46,9 @@ def run_child(
     progress: Progress,
     log: Callable[[str], None],
     environment: dict[str, str] | None = None,
+    descriptors: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """Run `function` ("module:name") in a child process and return its figures.
+    """Run `function` ("module:name") in a child process, which inherits the `descriptors`, and return its figures.
 
     Raises:
         ChildError: the function failed; its message is for people.
@@ -75,6 +76,7 @@ def run_child(
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).parents[2],
             env={**os.environ, **ENVIRONMENT, **(environment or {})},
+            pass_fds=descriptors,
         )
     try:
         _follow(child, files, progress, log)

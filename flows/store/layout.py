@@ -12,11 +12,12 @@ class Store:
     """A folder, by default `~/.local/share/prefect-finetune`.
 
     artifacts/<kind>/<digest>/  finished outputs of stages, never changed, with manifest.json
-    work/<key>/                 a stage at work: checkpoints and half-made output, from which it goes on
+    work/<key>/                 a stage at work: checkpoints and half-made output, from which it goes on; then
+                                done.json and depends.json: what it made, and from what
     models/                     converted base models
     results/                    Prefect's records of finished stages, by cache key
-    history/                    what each stage last depended on, to say what changed
     runs/<run id>/              report of a run
+    failures/<run id>.json      whether a retry may help a stage that failed in a work pool
     endpoints/                  records of served models
     generations/<key>/          answers of an endpoint to a file of questions
     locks/                      one file a key
@@ -36,10 +37,10 @@ class Store:
         """The working folder of a cache key."""
         return self.root / "work" / key
 
-    def history(self, line: str, stage: str) -> Path:
-        """The file with what a stage of a line of runs (a deployment) last depended on."""
-        return self.root / "history" / line / f"{stage}.json"
-
     def run(self, run_id: str) -> Path:
         """The folder of a run's report."""
         return self.root / "runs" / run_id
+
+    def failure(self, run_id: str) -> Path:
+        """The file in which a stage's own run says whether a retry may help."""
+        return self.root / "failures" / f"{run_id}.json"

@@ -143,7 +143,7 @@ def test_a_card_is_free_at_once_when_its_holder_is_killed(hold):
     [
         (3, 0, [0, 0], "gpus: 3 asked for, this machine has 2. Name a work pool whose machines have them."),
         (1, 0, [], "gpus: 1 asked for, this machine has none (nvidia-smi shows no card; "),
-        (1.7, 0, [0, 0], "gpus: 1.7 is neither a share of one card (below 1) nor a number of whole ones."),
+        (1.7, 0, [0, 0], "gpus: 1.7 is neither a share of one card (below 1) nor whole ones."),
         (0.123, 0, [0], "gpus: a card is shared in hundredths, 0.123 is finer."),
         (1, 96, [80, 80], "gpu_memory: 96 GiB asked for, the biggest card here has 80 GiB."),
         (0.5, 48, [80], "gpu_memory: 48 GiB asked for, the biggest card here has 80 GiB and 0.5 of that is asked for."),

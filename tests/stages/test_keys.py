@@ -8,7 +8,7 @@ from flows.corpus.ladder import SplitConfig
 from flows.corpus.prepare import PrepareConfig
 from flows.corpus.sources.registry import Sources, named_files
 from flows.evaluation.config import EvaluateStageConfig, EvaluationConfig, JudgeEndpoint
-from flows.stages.keys import cache_key, dependencies, what_changed
+from flows.stages.keys import cache_key, dependencies, differences
 from flows.stages.registry import PACKAGE, STAGES
 from flows.training.config import FinetuneConfig
 
@@ -59,12 +59,28 @@ def test_another_judge_touches_evaluation_only():
 def test_what_changed_is_said_in_words():
     before = dependencies(STAGES["finetune"], FinetuneConfig(), {"dataset": "a", "model": "m"})
     after = dependencies(STAGES["finetune"], FinetuneConfig(learning_rate=1e-4), {"dataset": "b", "model": "m"})
-    assert what_changed(before, after) == "learning_rate 0.0002 -> 0.0001; another dataset"
-    files = [{"inputs": {"sources.exams[0]/0.json": text, "sources.exams[0]/1.json": text}} for text in "ab"]
-    assert what_changed(*files) == "the source files changed"
-    assert what_changed(None, after) == "first run"
-    assert what_changed(after, after) == "nothing changed"
-    assert what_changed({**after, "code": "other"}, after) == "the stage's code changed"
+    assert differences(before, after) == ["learning_rate 0.0002 -> 0.0001", "another dataset"]
+    assert differences(after, after) == []
+    assert differences({**after, "code": {**after["code"], "training": "x"}}, after) == ["code of training changed"]
+    assert differences({**after, "libraries": {**after["libraries"], "trl": "0.1"}}, after) == [
+        f"trl 0.1 -> {after['libraries']['trl']}"
+    ]
+
+
+def files(**digests):
+    """A stage that read these files, in this order."""
+    named = {f"sources.exams[0]/{number}.json": digest for number, digest in enumerate(digests.values())}
+    labels = dict(zip(named, (f"exam/{name}.json" for name in digests), strict=True))
+    return {"config": {}, "inputs": named, "labels": labels, "code": {}, "libraries": {}}
+
+
+def test_files_are_named_as_people_know_them():
+    before = files(a="1", b="2", c="3")
+    assert differences(before, files(a="1", b="9", c="3")) == ["file exam/b.json changed"]
+    assert differences(before, files(a="1", aa="4", b="2", c="3")) == ["file exam/aa.json is new"]
+    assert differences(before, files(a="1", c="3")) == ["file exam/b.json is gone"]
+    many = {f"f{number}": str(number) for number in range(9)}
+    assert differences(files(), files(**many))[-2:] == ["file exam/f4.json is new", "4 more files changed"]
 
 
 def test_every_stage_names_code_and_a_function_that_are_there():

@@ -1,0 +1,34 @@
+"""`run-stage/<pool>` for every work pool of the server, so that a run's resources can name any of them."""
+
+from __future__ import annotations
+
+from prefect.client.orchestration import get_client
+
+from flows.stages.placement import FLOW
+
+MODEL = f"{FLOW}/local"  # the one of prefect.yaml
+NO_CODE = {"docker", "kubernetes"}  # their images hold the project, at the working folder of the image
+
+
+def apply() -> list[str]:
+    """Create or bring up to date the deployment of each pool but that of prefect.yaml; a line each."""
+    lines = []
+    with get_client(sync_client=True) as client:
+        like = client.read_deployment_by_name(MODEL)
+        for pool in client.read_work_pools():
+            if pool.name in ("local", like.work_pool_name) or pool.type == "prefect-agent":
+                continue
+            client.create_deployment(
+                flow_id=like.flow_id,
+                name=pool.name,
+                work_pool_name=pool.name,
+                entrypoint=like.entrypoint,
+                path="." if pool.type in NO_CODE else like.path,
+                pull_steps=[] if pool.type in NO_CODE else like.pull_steps,
+                description=like.description,
+                tags=like.tags,
+                parameter_openapi_schema=like.parameter_openapi_schema,
+                enforce_parameter_schema=like.enforce_parameter_schema,
+            )
+            lines.append(f"applied: {FLOW}/{pool.name}")
+    return lines

@@ -1,0 +1,42 @@
+"""Former results of a stage: what they depended on, and which of them is nearest to what is asked for now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.stages.call import StageCall
+from flows.stages.keys import differences
+from flows.store.files import read_json, write_json
+from flows.store.layout import Store
+
+DEPENDS = "depends.json"
+DONE = "done.json"
+
+
+@dataclass(frozen=True)
+class Former:
+    """A former result: its key, who made it, and in words what is otherwise now."""
+
+    key: str
+    maker: dict[str, str]
+    changes: list[str]
+
+
+def remember(store: Store, call: StageCall) -> None:
+    """Write what the call's result depends on beside it."""
+    write_json(store.work(call.key) / DEPENDS, call.depends_on | {"labels": call.labels})
+
+
+def nearest(store: Store, call: StageCall) -> Former | None:
+    """The former result of this stage with the fewest differences, of equals the newest; None if there is none.
+
+    Only what is in the store counts, whoever made it. One with the same key has no difference.
+    """
+    now = call.depends_on | {"labels": call.labels}
+    found = []
+    for folder in (store.root / "work").glob(f"{call.stage.name}-*"):
+        before, done = read_json(folder / DEPENDS), read_json(folder / DONE)
+        if isinstance(before, dict) and isinstance(done, dict):
+            found.append(Former(folder.name, done["maker"], differences(before, now)))
+    found.sort(key=lambda one: one.maker["time"], reverse=True)
+    return min(found, key=lambda one: len(one.changes), default=None)

@@ -1,0 +1,134 @@
+"""Make what a stage's key stands for, on this machine: under the key's lock, with its GPUs, published whole."""
+
+from __future__ import annotations
+
+import pkgutil
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from prefect.blocks.system import Secret
+
+from flows.errors import ConfigError
+from flows.gpus.leases import lease, leased_here
+from flows.stages.call import StageCall
+from flows.stages.former import DONE, remember
+from flows.stages.resources import machine_problems, plain_variables, secret_blocks, size_gib
+from flows.stages.run_child import run_child
+from flows.stages.run_context import RunContext
+from flows.store.artifacts import Artifact, is_whole, publish
+from flows.store.files import read_json, write_json
+from flows.store.locks import locked
+
+Told = Callable[[str], None]
+
+
+def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict[str, Any]:
+    """Do the work under the key's lock, unless another run has just done it, and publish what it made.
+
+    Args:
+        run: the run it is for; the result names it.
+        call: the stage and what it runs on.
+        refresh: make it even though a finished result is there.
+        waiting: called with what is waited for (another run, GPUs), and with an empty text when that is over.
+
+    Returns:
+        `artifact`, `figures` and `maker` of the result, JSON-able.
+
+    Raises:
+        FinetuneError: the work failed, or this machine lacks what the stage needs.
+    """
+    workdir = run.store.work(call.key)
+    with locked(run.store.locks / call.key, partial(waiting, "Another run is making the same result; waiting for it.")):
+        waiting("")
+        already = finished(run, call.key)
+        if already is not None and not refresh:
+            return already
+        started = time.monotonic()
+        shutil.rmtree(workdir / "output", ignore_errors=True)
+        figures = _figures(run, call, waiting)
+        made_from = {"stage": call.name, **call.depends_on, **run.maker()}
+        artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from)
+        result = {
+            "artifact": artifact.model_dump(),
+            "figures": {**figures, "stage_seconds": time.monotonic() - started},
+            "maker": run.maker(),
+        }
+        shutil.rmtree(workdir)
+        remember(run.store, call)
+        write_json(workdir / DONE, result)
+        return result
+
+
+def finished(run: RunContext, key: str) -> dict[str, Any] | None:
+    """The result that some run has left for this key, if its artifact is still whole."""
+    result = read_json(run.store.work(key) / DONE)
+    if not isinstance(result, dict) or not is_whole(Artifact.model_validate(result["artifact"])):
+        return None
+    return result
+
+
+def _figures(run: RunContext, call: StageCall, waiting: Told) -> dict[str, Any]:
+    workdir, progress = run.store.work(call.key), run.progress(call.name)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if found := machine_problems(call.resources, f"resources.{call.name}"):
+        raise ConfigError(found)
+    if not call.stage.heavy:
+        figures: dict[str, Any] = pkgutil.resolve_name(call.stage.function)(call.config, call.inputs, workdir, progress)
+        return figures
+    environment = call.stage.secrets_of(call.config) | _environment(call)
+    with _gpus(run, call, waiting) as (devices, descriptors):
+        inputs = {name: str(path) for name, path in call.inputs.items()}
+        return run_child(
+            call.stage.function,
+            call.config,
+            inputs,
+            workdir,
+            progress,
+            run.logger.info,
+            environment | devices,
+            descriptors,
+        )
+
+
+@contextmanager
+def _gpus(run: RunContext, call: StageCall, waiting: Told) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+    """Lease the stage's GPUs on this machine; the child's environment, and the descriptors that it must inherit."""
+    wanted = call.resources
+    if not wanted.gpus or not leased_here():
+        yield {}, ()
+        return
+    with lease(wanted.gpus, f"{run.run_name} ({call.name})", waiting, size_gib(wanted.gpu_memory)) as got:
+        waiting("")
+        run.logger.info("%s has GPU %s.", call.name, ", ".join(map(str, got.devices)))
+        yield got.environment, got.descriptors
+
+
+def _environment(call: StageCall) -> dict[str, str]:
+    """Variables of the stage's own, those of Secret blocks read here, where they are needed.
+
+    Raises:
+        ConfigError: there is no such block.
+    """
+    values = plain_variables(call.resources.env)
+    if call.resources.cpu:
+        values = {"OMP_NUM_THREADS": str(max(1, int(call.resources.cpu)))} | values
+    return values | {name: secret(block) for name, block in secret_blocks(call.resources.env).items()}
+
+
+def secret(block: str) -> str:
+    """The value of a Prefect Secret block.
+
+    Raises:
+        ConfigError: there is no such block.
+    """
+    try:
+        found: Any = Secret.load(block)
+    except ValueError as error:
+        raise ConfigError(
+            f"There is no Prefect Secret block '{block}'. Make it in the Prefect UI under Blocks, or take the line out."
+        ) from error
+    return str(found.get())

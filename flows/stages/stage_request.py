@@ -1,0 +1,95 @@
+"""What a stage's own flow run is told, as its parameter: which stage, on what, for whom. No secret is among it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from flows.config import Config
+from flows.errors import ConfigError
+from flows.stages.call import StageCall
+from flows.stages.registry import STAGES
+from flows.stages.resources import StageResources
+from flows.stages.run_context import RunContext, RunOptions
+from flows.store.layout import Store
+
+
+class Asker(Config):
+    """The run that asks."""
+
+    run_id: str = Field(title="Id")
+    run_name: str = Field(title="Name")
+    line: str = Field(title="Deployment")
+
+
+class StageRequest(Config):
+    """One stage of a run, for the machine that runs it."""
+
+    name: str = Field(title="Stage")
+    kind: str = Field(title="Kind", description="Its name in the registry of stages.")
+    config: dict[str, Any] = Field(title="Settings")
+    inputs: dict[str, str] = Field(title="Inputs", description="Folders; those of the store relative to it.")
+    digests: dict[str, str] = Field(title="Digests of what it depends on")
+    key: str = Field(title="Cache key", description="As the asking run has computed it; another one here is refused.")
+    refresh: bool = Field(default=False, title="Run anyway")
+    resources: StageResources = Field(title="Resources")
+    labels: dict[str, str] = Field(default={}, title="What people call the inputs")
+    store: str = Field(title="Artifact store")
+    run: Asker = Field(title="Run whose stage this is")
+
+
+def request_of(run: RunContext, call: StageCall, refresh: bool) -> StageRequest:
+    """The call, for another machine."""
+    return StageRequest(
+        name=call.name,
+        kind=call.kind or call.name,
+        config=call.config.model_dump(mode="json"),
+        inputs={name: _relative(folder, run.store) for name, folder in call.inputs.items()},
+        digests=call.digests,
+        key=call.key,
+        refresh=refresh,
+        resources=call.resources,
+        labels=call.labels,
+        store=run.options.store,
+        run=Asker(run_id=run.run_id, run_name=run.run_name, line=run.line),
+    )
+
+
+def call_of(request: StageRequest) -> tuple[RunContext, StageCall]:
+    """The run it is for, and the call, on this machine.
+
+    Raises:
+        ConfigError: the code here is not that of the asking run.
+    """
+    asker = request.run
+    options = RunOptions(store=request.store)
+    run = RunContext(Store(request.store), options, asker.run_id, asker.run_name, asker.line)
+    stage = STAGES.get(request.kind)
+    if stage is None:
+        raise ConfigError(f"There is no stage '{request.kind}' here: {OTHER_VERSION}")
+    call = StageCall(
+        name=request.name,
+        config=stage.config_type.model_validate(request.config),
+        inputs={name: run.store.root / folder for name, folder in request.inputs.items()},
+        digests=request.digests,
+        kind=request.kind,
+        resources=request.resources,
+        labels=request.labels,
+    )
+    if call.key != request.key:
+        keys = f"{call.key} here, {request.key} there"
+        raise ConfigError(f"The stage {request.name} is another one here ({keys}): {OTHER_VERSION}")
+    return run, call
+
+
+OTHER_VERSION = (
+    "this worker runs another version of the project, or of its libraries, than the run that asks. Bring both to the "
+    "same one."
+)
+
+
+def _relative(folder: Path, store: Store) -> str:
+    """Below the store relative to it: another machine may have it elsewhere."""
+    return str(folder.relative_to(store.root) if folder.is_relative_to(store.root) else folder)
