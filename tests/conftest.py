@@ -11,6 +11,24 @@ settings.load_profile("any machine")
 os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
 
+# With `-n 2`, tests that share a server, an engine or much memory stay in one process. The rest goes anywhere.
+TOGETHER = {
+    "tests/end_to_end/": "prefect",
+    "tests/serving/test_docker.py": "engines",
+    "tests/serving/test_vllm.py": "engines",
+    "tests/serving/test_watch_containers.py": "engines",
+    "tests/serving/test_watch_vllm.py": "engines",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for path, group in TOGETHER.items():
+            if item.nodeid.startswith(path):
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory):
     """Folders of the tiny random models, by family."""

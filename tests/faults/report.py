@@ -150,7 +150,8 @@ def _row(mark: pytest.Mark, item: pytest.Item) -> Row:
     if fault not in FAULTS:
         raise pytest.UsageError(f"{item.nodeid}: there is no fault '{fault}' in tests/faults/report.py")
     case = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
-    return Row(fault, given.get("on", case), given["expected"], given["action"], item.nodeid)
+    test = item.nodeid.partition("@")[0]  # with -n, pytest-xdist adds the group
+    return Row(fault, given.get("on", case), given["expected"], given["action"], test)
 
 
 TABLE = pytest.StashKey[Table]()
@@ -161,7 +162,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[TABLE] = Table(config)
+    table = config.stash[TABLE] = Table(config)
+    config.pluginmanager.register(OfOtherProcesses(table))
 
 
 @pytest.fixture
@@ -194,13 +196,26 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
         if report.when == "call":
             row.passed = report.passed
         row.passed &= not report.failed
+    report.fault_rows = [asdict(row) for row in item.config.stash[TABLE].rows.get(item.nodeid, [])]
     return report
+
+
+class OfOtherProcesses:
+    """With `-n` tests run in processes of their own, and their rows come with their reports."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        rows = getattr(report, "fault_rows", [])
+        if rows and hasattr(report, "node"):  # it was sent by another process
+            self.table.rows[report.nodeid] = [Row(**row) for row in rows]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     table = session.config.stash[TABLE]
-    if not table.file:
+    if not table.file or hasattr(session.config, "workerinput"):
         return
     file = Path(table.file)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,16 @@ def test_rows_are_what_was_seen_in_the_order_of_the_list(session):
     assert last["test"].endswith("::test_noted")
 
 
+def test_rows_come_from_other_processes_too(session):
+    code, rows = session(TESTS, "-n", "2")
+    assert code == pytest.ExitCode.OK
+    assert [(row["fault"], row["seen"]) for row in rows] == [
+        ("wrong path", "no /such"),
+        ("429", ""),
+        ("clock jump", "HEALTHY. It answers."),
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [((), pytest.ExitCode.TESTS_FAILED), (("-k", "noted or first or skipped"), pytest.ExitCode.OK)],
