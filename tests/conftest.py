@@ -2,6 +2,7 @@ import os
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["pytester", "tests.faults.report"]
 
@@ -11,7 +12,7 @@ settings.load_profile("any machine")
 os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
 
-# With `-n 2`, tests that share a server, an engine or much memory stay in one process. The rest goes anywhere.
+# With `-n 2`, tests that share a server or much memory stay in one process; else those of a file do.
 TOGETHER = {
     "tests/end_to_end/": "prefect",
     "tests/serving/test_docker.py": "engines",
@@ -21,12 +22,15 @@ TOGETHER = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    for item in items:
-        for path, group in TOGETHER.items():
-            if item.nodeid.startswith(path):
-                item.add_marker(pytest.mark.xdist_group(group))
+class Together(LoadScopeScheduling):
+    """Hands out tests by what they share. (Groups by mark, `xdist_group`, are lost with pytest 9.2.)"""
+
+    def _split_scope(self, nodeid):
+        return next((group for path, group in TOGETHER.items() if nodeid.startswith(path)), nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

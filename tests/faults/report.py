@@ -150,8 +150,7 @@ def _row(mark: pytest.Mark, item: pytest.Item) -> Row:
     if fault not in FAULTS:
         raise pytest.UsageError(f"{item.nodeid}: there is no fault '{fault}' in tests/faults/report.py")
     case = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
-    test = item.nodeid.partition("@")[0]  # with -n, pytest-xdist adds the group
-    return Row(fault, given.get("on", case), given["expected"], given["action"], test)
+    return Row(fault, given.get("on", case), given["expected"], given["action"], item.nodeid)
 
 
 TABLE = pytest.StashKey[Table]()
