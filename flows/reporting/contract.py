@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.evaluation.results import Example, Generation, Metrics
+from flows.evaluation.results import Estimate, Example, Generation, Metrics
 
 StageStatus = Literal["ran", "cached", "skipped", "failed"]
 
@@ -59,6 +59,20 @@ class TrainingReport(Part):
     too_long: int = 0
     loss: list[tuple[int, float]] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class VariantReport(Part):
+    """One of several trainings, on the reworded rows of the dev share; without figures it failed, `why` says how."""
+
+    name: str
+    overrides: list[str]
+    n: int = 0
+    trained: Estimate | None = None
+    delta: Estimate | None = None
+    seconds: float | None = None
+    chosen: bool = False
+    model: str = ""
+    why: str = ""
 
 
 class GateReport(Part):
@@ -126,6 +140,7 @@ class RunReport(Part):
     generation: Generation
     examples: list[Example]
     gate: GateReport
+    variants: list[VariantReport] = Field(default_factory=list)
     endpoint: EndpointReport | None
     promotion: list[CheckReport] = Field(default_factory=list)
     cost: CostReport

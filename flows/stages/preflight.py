@@ -24,6 +24,7 @@ from flows.stages.make import secret
 from flows.stages.placement import pool_problems
 from flows.stages.resources import Resources, machine_problems, problems, secret_blocks, size_gib
 from flows.stages.run_context import RunContext
+from flows.stages.variants import TrainingVariant, trainings
 from flows.store.files import write_json
 from flows.training.config import FinetuneConfig, PretrainConfig
 from flows.training.config import problems as training_problems
@@ -36,6 +37,7 @@ def preflight(
     model: BaseModelConfig,
     pretrain: PretrainConfig,
     finetune: FinetuneConfig,
+    variants: list[TrainingVariant],
     evaluation: EvaluationConfig,
     serve: ServeConfig,
     resources: Resources,
@@ -53,8 +55,11 @@ def preflight(
     elif serve.enabled:
         found += serving_problems(serve)
     found += training_problems(pretrain, "pretrain") + training_problems(finetune, "finetune")
+    if len(variants) > 1 and not split.dev:
+        found.append("variants: which is best is decided on the dev share, and there is none. Raise split.dev.")
     found += resource_problems(resources)
     checks: list[Callable[[], object]] = [
+        lambda: trainings(pretrain, finetune, variants),
         lambda: _check_store(run),
         lambda: model_identity(model),
         lambda: embedders.check(evaluation.embedder),

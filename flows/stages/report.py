@@ -8,7 +8,7 @@ import importlib.metadata
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.states import Failed, State
@@ -26,12 +26,17 @@ from flows.reporting.contract import (
     RunReport,
     StageReport,
     TrainingReport,
+    VariantReport,
 )
 from flows.reporting.markdown import summary_markdown, verdict_line
 from flows.reporting.write import write_report
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import Outcome
 from flows.store.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from flows.stages.pipeline import Pipeline
+    from flows.stages.trainings import Trained
 
 LIBRARIES = ["prefect-finetune", "prefect", "torch", "transformers", "trl", "peft", "datasets", "sentence-transformers"]
 
@@ -82,16 +87,19 @@ def cost(run: RunContext, outcomes: list[Outcome]) -> CostReport:
 
 
 def build_report(
-    run: RunContext,
+    line: Pipeline,
     base_model: str,
-    stages: list[StageReport],
-    outcomes: dict[str, Outcome],
+    dataset: Outcome,
+    best: Trained,
+    measured: Outcome,
+    compared: list[VariantReport],
     gate: GatePolicy,
 ) -> RunReport:
     """Everything the run found and what the gate says of it, before anything is served."""
-    evaluation_file = Path(outcomes["evaluate"].artifact.path) / "evaluation.json"
+    run = line.run
+    evaluation_file = Path(measured.artifact.path) / "evaluation.json"
     evaluation = Evaluation.model_validate_json(evaluation_file.read_text("utf-8"))
-    data = {name: value for name, value in outcomes["prepare"].figures.items() if name in DataReport.model_fields}
+    data = {name: value for name, value in dataset.figures.items() if name in DataReport.model_fields}
     return RunReport(
         run_id=run.run_id,
         run_name=run.run_name,
@@ -100,17 +108,18 @@ def build_report(
         description=run.options.description,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         base_model=base_model,
-        trained_model_uri=outcomes["finetune"].artifact.path,
-        stages=stages,
+        trained_model_uri=best.finetune.artifact.path,
+        stages=line.stages,
         split=evaluation.split,
         data=DataReport.model_validate(data),
-        training=[training_report(outcomes[name]) for name in ("pretrain", "finetune") if name in outcomes],
+        training=[training_report(one) for one in (best.pretrain, best.finetune) if one is not None],
         metrics=evaluation.metrics,
         generation=evaluation.generation,
         examples=evaluation.examples,
         gate=GateReport(**decide(evaluation.metrics, gate, evaluation.split).model_dump()),
+        variants=compared,
         endpoint=None,
-        cost=cost(run, list(outcomes.values())),
+        cost=cost(run, list(line.outcomes.values())),
         versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES},
     )
 

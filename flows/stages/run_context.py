@@ -38,6 +38,12 @@ class RunOptions(Config):
     refresh: list[StageName] = Field(
         default=[], title="Run anyway", description="Stages to run even though a finished result is in the store."
     )
+    at_once: int = Field(
+        default=0,
+        ge=0,
+        title="Variants at a time",
+        description="0: all if finetune has a work pool or GPUs of its own in the resources, else one after another.",
+    )
 
 
 @dataclass

@@ -73,8 +73,13 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
 
 def _why(cached: bool, result: dict[str, Any], former: Former | None, asked: bool) -> str:
     if cached:
-        return f"same inputs, settings and code as in {result['maker']['run_name']}"
+        return why_cached(result)
     return "asked to run anyway" if asked else why_again(former)
+
+
+def why_cached(result: dict[str, Any]) -> str:
+    """Why a stage need not run."""
+    return f"same inputs, settings and code as in {result['maker']['run_name']}"
 
 
 def why_again(former: Former | None) -> str:

@@ -1,0 +1,69 @@
+"""What a run would do, found out without running it: the same stages, with a runner that only looks into the store."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flows.base_models.resolve import BaseModelConfig, ResolvedModel, identity, ready
+from flows.reporting.contract import StageStatus
+from flows.stages.call import StageCall
+from flows.stages.former import nearest
+from flows.stages.make import finished
+from flows.stages.run_context import RunContext
+from flows.stages.stage_task import Outcome, why_again, why_cached
+from flows.store.artifacts import Artifact
+
+NOT_YET = "not yet made: "
+
+
+def look(run: RunContext, call: StageCall) -> Outcome:
+    """What would become of a stage: `cached`, or `ran` with the reason. A result that is not there yet has no digest.
+
+    What is made from a result that would be made anew is itself made anew, and says so.
+    """
+    started = time.monotonic()
+    anew = sorted(name for name, digest in call.digests.items() if digest.startswith(NOT_YET))
+    asked = call.name in run.options.refresh
+    result = None if anew or asked else finished(run, call.key)
+    if result is not None:
+        return _outcome(call, "cached", why_cached(result), result, started)
+    if asked:
+        why = "asked to run anyway"
+    elif anew:
+        words = " and ".join(call.digests[name].removeprefix(NOT_YET) for name in anew)
+        own = [change for change in _own_changes(run, call) if not change.startswith("another ")]
+        why = "; ".join([*own, f"{words} would run"])
+    else:
+        why = why_again(nearest(run.store, call))
+    return _outcome(call, "ran", why, None, started)
+
+
+def _own_changes(run: RunContext, call: StageCall) -> list[str]:
+    former = nearest(run.store, call)
+    return former.changes if former else []
+
+
+def _outcome(call: StageCall, status: StageStatus, why: str, result: dict[str, Any] | None, started: float) -> Outcome:
+    placeholder = Artifact(kind=call.stage.artifact, digest=f"{NOT_YET}{call.name}", path="/")
+    return Outcome(
+        stage=call.name,
+        status=status,
+        seconds=time.monotonic() - started,
+        why=why,
+        artifact=Artifact.model_validate(result["artifact"]) if result else placeholder,
+        figures=result["figures"] if result else {},
+        maker=result["maker"] if result else {},
+    )
+
+
+def look_for_model(run: RunContext, config: BaseModelConfig) -> tuple[ResolvedModel, StageStatus, float]:
+    """The model, if it is ready to load; else its identity, which costs no download.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    started = time.monotonic()
+    found = ready(config, run.store.models)
+    there = found or ResolvedModel(path="/", identity=identity(config))
+    return there, "cached" if found else "ran", time.monotonic() - started

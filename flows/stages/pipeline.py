@@ -1,0 +1,134 @@
+"""The stages of one run, to be called in the order in which a field's text becomes a measured model.
+
+    line = Pipeline(current_run(run), resources)
+    dataset = line.prepare(sources)
+    start = line.base_model(model)
+    studied = line.pretrain(PretrainConfig(), dataset, start)
+    trained = line.finetune(FinetuneConfig(), dataset, studied)
+    line.evaluate(EvaluationConfig(), dataset, start, trained)
+
+Each call returns when its stage is done, and raises StageError when it cannot be. A second stage of a kind gets a name
+of its own. What several threads call runs side by side (`branches.side_by_side`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from flows.base_models.resolve import BaseModelConfig, ResolvedModel
+from flows.corpus.ladder import SplitConfig
+from flows.corpus.prepare import PrepareConfig
+from flows.corpus.sources.registry import Sources, named_files
+from flows.evaluation import embedders
+from flows.evaluation.config import EvaluateStageConfig, EvaluationConfig
+from flows.reporting.contract import StageReport
+from flows.stages import report as reports
+from flows.stages.base_model_task import base_model
+from flows.stages.call import StageCall
+from flows.stages.judge import judge_endpoint
+from flows.stages.resources import Resources, StageResources
+from flows.stages.run_context import RunContext
+from flows.stages.stage_task import Outcome, run_stage
+from flows.store.digest import file_digest
+from flows.training.config import FinetuneConfig, PretrainConfig
+
+Runner = Callable[[RunContext, StageCall], Outcome]
+Fetcher = Callable[[RunContext, BaseModelConfig], tuple[ResolvedModel, str, float]]
+Model = Outcome | ResolvedModel
+
+
+class Pipeline:
+    """One run's stages.
+
+    Attributes:
+        run: the run they belong to.
+        stages: a line of the report for each, in the order in which they ended.
+        outcomes: what each made, by its name.
+    """
+
+    def __init__(
+        self,
+        run: RunContext,
+        resources: Resources = Resources(),
+        runner: Runner = run_stage,
+        fetcher: Fetcher = base_model,
+    ) -> None:
+        self.run = run
+        self.stages: list[StageReport] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self._needs = dict(resources.stages())
+        self._runner, self._fetcher = runner, fetcher
+
+    def prepare(self, sources: Sources, split: SplitConfig = SplitConfig(), name: str = "prepare") -> Outcome:
+        """The data set of the sources: rows for training and for the test, by rung."""
+        files = named_files(sources)
+        contents = {key: file_digest(file) for key, file in files.items()}
+        labels = {key: f"{file.parent.name}/{file.name}" for key, file in files.items()}
+        return self._stage("prepare", name, PrepareConfig(sources=sources, split=split), {}, contents, labels)
+
+    def base_model(self, model: BaseModelConfig) -> ResolvedModel:
+        """The model to start from, loadable."""
+        found, status, seconds = self._fetcher(self.run, model)
+        self.stages.append(StageReport(name="base-model", status=status, seconds=seconds))
+        return found
+
+    def pretrain(self, config: PretrainConfig, dataset: Outcome, model: Model, name: str = "pretrain") -> Outcome:
+        """The model after reading the data set's texts (DAPT)."""
+        return self._training("pretrain", name, config, dataset, model)
+
+    def finetune(self, config: FinetuneConfig, dataset: Outcome, model: Model, name: str = "finetune") -> Outcome:
+        """The model after learning to answer the data set's questions (SFT)."""
+        return self._training("finetune", name, config, dataset, model)
+
+    def evaluate(
+        self, config: EvaluationConfig, dataset: Outcome, base: Model, trained: Outcome, name: str = "evaluate"
+    ) -> Outcome:
+        """Scores of two models on the held-out questions, and the difference."""
+        judge, _ = judge_endpoint(config.judge)
+        folders, digests = _inputs(base=base)
+        more_folders, more_digests = _inputs(dataset=dataset, trained=trained)
+        digests |= more_digests | {"embedder": embedders.identity(config.embedder)}
+        return self._stage(
+            "evaluate", name, EvaluateStageConfig(evaluation=config, judge=judge), folders | more_folders, digests
+        )
+
+    def skip(self, name: str, why: str) -> None:
+        """Note a stage that is left out."""
+        self.stages.append(StageReport(name=name, status="skipped", seconds=0.0, why=why))
+
+    def needs(self, kind: str) -> StageResources:
+        """What a stage of that kind needs."""
+        return self._needs.get(kind, StageResources())
+
+    def _training(self, kind: str, name: str, config: BaseModel, dataset: Outcome, model: Model) -> Outcome:
+        folders, digests = _inputs(dataset=dataset, model=model)
+        return self._stage(kind, name, config, folders, digests)
+
+    def _stage(
+        self,
+        kind: str,
+        name: str,
+        config: BaseModel,
+        folders: dict[str, Path],
+        digests: dict[str, str],
+        labels: dict[str, str] | None = None,
+    ) -> Outcome:
+        call = StageCall(name, config, folders, digests, kind, self.needs(kind), labels or {})
+        outcome = self._runner(self.run, call)
+        self.outcomes[name] = outcome
+        self.stages.append(reports.stage_report(outcome))
+        return outcome
+
+
+def _inputs(**given: Model) -> tuple[dict[str, Path], dict[str, str]]:
+    """Folders and digests, by the names that the work functions read them by; a base model's digest has its own."""
+    folders, digests = {}, {}
+    for name, one in given.items():
+        if isinstance(one, Outcome):
+            folders[name], digests[name] = Path(one.artifact.path), one.artifact.digest
+        else:
+            folders[name], digests["base_model"] = Path(one.path), one.identity
+    return folders, digests
