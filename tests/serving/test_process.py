@@ -129,7 +129,7 @@ def test_a_taken_port_is_refused_naming_port_holder_and_way_out():
         held.bind(("127.0.0.1", 0))
         held.listen()
         port = held.getsockname()[1]
-        with pytest.raises(ServingError, match=f"port: {port} on 127.0.0.1 is taken by process {os.getpid()} .*pytest"):
+        with pytest.raises(ServingError, match=f"port: {port} on 127.0.0.1 is taken by process {os.getpid()} .*python"):
             process.choose_port(port)
         assert process.port_served(port)
     assert process.choose_port(port) == port
