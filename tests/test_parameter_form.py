@@ -3,6 +3,7 @@
 import pytest
 
 from flows.domain_adaptation import domain_adaptation
+from flows.explain import explain
 from flows.generate_with_endpoint import generate_with_endpoint
 from flows.issue_token import issue_token
 from flows.list_endpoints import list_endpoints
@@ -15,6 +16,7 @@ from flows.watch_endpoints import watch_endpoints
 
 FLOWS = [
     domain_adaptation,
+    explain,
     serve_variant,
     stop_endpoint,
     scale_endpoint,
@@ -39,11 +41,14 @@ def test_the_parameters_of_the_main_flow():
         "split",
         "pretrain",
         "finetune",
+        "variants",
         "evaluation",
         "gate",
         "serve",
+        "resources",
         "run",
     ]
+    assert list(SCHEMAS["explain"]["properties"]) == list(schema["properties"]), "one's parameters fit the other"
     assert schema["required"] == ["sources", "model"]
 
 

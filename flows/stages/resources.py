@@ -51,10 +51,16 @@ class StageResources(Config):
 class Resources(Config):
     """What each stage needs, and where it runs."""
 
-    prepare: StageResources = Field(default=StageResources(), title="Prepare")
-    pretrain: StageResources = Field(default=StageResources(), title="Pretrain")
-    finetune: StageResources = Field(default=StageResources(), title="Finetune")
-    evaluate: StageResources = Field(default=StageResources(), title="Evaluate")
+    prepare: StageResources = Field(
+        default=StageResources(), title="Prepare", description="Seconds without a GPU: best in the run itself."
+    )
+    pretrain: StageResources = Field(default=StageResources(), title="Pretrain", description="Training on the texts.")
+    finetune: StageResources = Field(
+        default=StageResources(), title="Finetune", description="Training on the questions, each variant on its own."
+    )
+    evaluate: StageResources = Field(
+        default=StageResources(), title="Evaluate", description="Replies of both models, and their scores."
+    )
 
     def stages(self) -> Iterator[tuple[str, StageResources]]:
         """Each stage's name with its resources."""

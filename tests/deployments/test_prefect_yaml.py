@@ -10,8 +10,21 @@ from flows.domain_adaptation import domain_adaptation
 from flows.training.config import problems
 
 STANZAS = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text("utf-8"))["deployments"]
+STAGE = {
+    "name": "finetune",
+    "kind": "finetune",
+    "config": {},
+    "inputs": {},
+    "digests": {},
+    "key": "finetune-0",
+    "resources": {},
+    "store": "",
+    "run": {"run_id": "1", "run_name": "a", "line": "demo"},
+}
 # What a person must say when starting the run.
 ASKED = {
+    "explain/demo": {"sources": {"tables": [{"path": "a.csv"}]}, "model": {"name": "tiny:llama-3"}},
+    "run-stage/local": {"request": STAGE},
     "serve-variant/local": {"model": {"folder": "/models/a"}},
     "stop-endpoint/local": {"name": "demo"},
     "roll-back/local": {"name": "demo"},
@@ -40,6 +53,8 @@ def test_the_deployments_are_there():
         "domain-adaptation/demo-korean",
         "domain-adaptation/gemma-2-2b-it",
         "domain-adaptation/nightly",
+        "explain/demo",
+        "run-stage/local",
         "serve-variant/local",
         "stop-endpoint/local",
         "roll-back/local",
@@ -60,7 +75,7 @@ def test_a_recipe_fits_its_flow(stanza):
 
 
 @pytest.mark.parametrize("stanza", [s for s in STANZAS if s not in RECIPES], ids=full_name)
-def test_a_serving_deployment_fits_its_flow(stanza):
+def test_another_deployment_fits_its_flow(stanza):
     asked = ASKED.get(full_name(stanza), {})
     assert flow_of(stanza).validate_parameters({**stanza["parameters"], **asked})
     assert flow_of(stanza).parameters.required == list(asked)
