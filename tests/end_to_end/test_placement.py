@@ -9,10 +9,13 @@ import sys
 import pytest
 
 from tests.end_to_end.conftest import SMALL
+from tests.end_to_end.test_runs import children, wait_for
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(420)]
 POOL = "gpu"
 ON_GPU = {"finetune": {"work_pool": POOL, "gpus": 1}}
+# So long that there is time to kill it: checkpoints every step, many epochs.
+LONG = SMALL | {"finetune": SMALL["finetune"] | {"epochs": 40, "checkpoint_steps": 5}}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def gpu_pool(prefect, tmp_path_factory):
     """A work pool with one worker on a machine with two pretended cards; its environment."""
     leases = tmp_path_factory.mktemp("leases")
     prefect.local.prefect(prefect.port, "work-pool", "create", POOL, "--type", "process")
-    prefect.local._python(prefect.port, "deployments.apply")
+    prefect.local.apply(prefect.port)
     environment = prefect.local.environment(prefect.port) | {"FINETUNE_GPUS": "2", "FINETUNE_LEASES": str(leases)}
     with (leases / "worker.log").open("w") as log:
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "gpu-1"]
@@ -30,25 +33,90 @@ def gpu_pool(prefect, tmp_path_factory):
     worker.wait(60)
 
 
-def children(prefect, run_id):
+def stage_runs(prefect, run_id):
     """The runs of its stages, the oldest first."""
-    body = {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    body = {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}, "sort": "START_TIME_ASC"}
     return prefect.ask("POST", "/flow_runs/filter", json=body)
 
 
-def test_a_stage_runs_in_the_pool_that_its_resources_name(prefect, gpu_pool, glossary):
-    run_id, state = prefect.run(**SMALL, sources=glossary, resources=ON_GPU)
-    assert state["type"] == "COMPLETED", state
-    (child,) = children(prefect, run_id)
-    assert child["work_pool_name"] == POOL
-    assert child["state"]["type"] == "COMPLETED"
-    assert "finetune has GPU 0." in prefect.log(child["id"])
+def stages(prefect, run_id):
     report = json.loads((prefect.folder(run_id) / "report.json").read_text())
-    assert {one["name"]: one["status"] for one in report["stages"]}["finetune"] == "ran"
+    return {one["name"]: one for one in report["stages"]}
 
-    again, state = prefect.run(**SMALL, sources=glossary)
+
+def training(prefect):
+    """The training processes of this Prefect's store."""
+    return children(f"flows.stages.child {prefect.local.store}/work/finetune")
+
+
+def test_variants_train_side_by_side_on_cards_of_their_own_and_the_best_goes_on(prefect, gpu_pool, glossary):
+    rates = {"slow": 0.0001, "middle": 0.001, "fast": 0.01}
+    variants = [{"name": name, "overrides": [f"finetune.learning_rate={rate}"]} for name, rate in rates.items()]
+    run_id, state = prefect.run(**SMALL, sources=glossary, variants=variants, resources=ON_GPU)
+    assert state["type"] == "COMPLETED", state
+    runs = stage_runs(prefect, run_id)
+    assert {run["work_pool_name"] for run in runs} == {POOL}
+    assert sorted(run["name"].rpartition("finetune-")[2] for run in runs) == ["fast", "middle", "slow"]
+    logs = {run["id"]: prefect.log(run["id"]) for run in runs}
+    cards = [card for card in ("0", "1") for log in logs.values() if f"has GPU {card}." in log]
+    assert len(cards) == 3
+    waits = [run for run in runs if "Waiting for 1 GPU: " in logs[run["id"]]]
+    assert len(waits) == 1, "two cards, three trainings"
+    assert "holds GPU" in logs[waits[0]["id"]]
+
+    report = json.loads((prefect.folder(run_id) / "report.json").read_text())
+    best = max(report["variants"], key=lambda one: one["delta"]["mean"])
+    assert [one["name"] for one in report["variants"] if one["chosen"]] == [best["name"]]
+    assert report["trained_model_uri"] == best["model"]
+    assert report["split"] == "test"
+
+    again, state = prefect.run(**SMALL | {"finetune": SMALL["finetune"] | {"learning_rate": 0.01}}, sources=glossary)
     assert state["type"] == "COMPLETED"
-    report = json.loads((prefect.folder(again) / "report.json").read_text())
-    stages = {one["name"]: one["status"] for one in report["stages"]}
-    assert stages["finetune"] == "cached", "the key is the same wherever it was trained"
-    assert children(prefect, again) == []
+    assert stages(prefect, again)["finetune"]["status"] == "cached", "the key is the same wherever it was trained"
+    assert stage_runs(prefect, again) == []
+    other = SMALL | {"finetune": SMALL["finetune"] | {"learning_rate": 0.02}}
+    explained, state = prefect.run("explain/demo", **other, sources=glossary)
+    assert state["message"] == "Would run: finetune, evaluate. Of the others 2 are there already.", state
+    told = prefect.artifacts(explained)["explanation"]["data"]
+    assert "-&gt; 0.02 (since " in told
+    assert "finetune would run" in told
+
+
+def test_a_killed_stage_run_is_started_again_and_a_cancelled_run_leaves_nothing(prefect, gpu_pool, glossary):
+    run_id = prefect.start(**LONG, sources=glossary, resources=ON_GPU)
+    wait_for(lambda: training(prefect), 120)
+    [flow] = [one for one in children("prefect.engine") if one.environ().get("FINETUNE_GPUS")]
+    flow.kill()
+    wait_for(lambda: not any(one.is_running() for one in [flow]), 30)
+    wait_for(lambda: len(stage_runs(prefect, run_id)) == 2 and training(prefect), 120)
+    first, second = stage_runs(prefect, run_id)
+    assert (first["state"]["type"], second["state"]["type"]) == ("CRASHED", "RUNNING")
+
+    prefect.ask("POST", f"/flow_runs/{run_id}/set_state", json={"state": {"type": "CANCELLING"}, "force": True})
+    assert prefect.wait(run_id, 120)["type"] == "CANCELLED"
+    wait_for(lambda: not training(prefect), 60)
+    assert prefect.wait(second["id"], 60)["type"] == "CANCELLED"
+
+
+def test_what_no_pool_can_give_is_said_before_anything_starts(prefect, gpu_pool, glossary):
+    wrong = {
+        "prepare": {"memory": "900t"},
+        "pretrain": {"work_pool": "nowhere"},
+        "finetune": {"gpus": 1.7, "work_pool": POOL},
+        "evaluate": {"env": ["HF_TOKEN=secret:not-there"]},
+    }
+    run_id, state = prefect.run(**SMALL, sources=glossary, resources=wrong)
+    assert state["type"] == "FAILED"
+    for words in (
+        "resources.prepare.memory: 900t asked for, this machine has ",
+        "resources.pretrain.work_pool: there is no work pool 'nowhere' on this server; it has gpu, local.",
+        "resources.finetune.gpus: 1.7 is neither a share of one card (below 1) nor whole ones.",
+        "resources.evaluate.env: HF_TOKEN: There is no Prefect Secret block 'not-there'.",
+    ):
+        assert words in state["message"]
+    assert stage_runs(prefect, run_id) == []
+
+    run_id, state = prefect.run(**SMALL, sources=glossary, resources={"finetune": {"gpus": 3, "work_pool": POOL}})
+    assert state["type"] == "FAILED"
+    assert "gpus: 3 asked for, this machine has 2." in state["message"]
+    assert len(stage_runs(prefect, run_id)) == 1, "no retry"

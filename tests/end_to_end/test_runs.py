@@ -202,7 +202,7 @@ def resumed_from(prefect, run_id):
 def test_a_killed_training_child_is_retried_and_goes_on(prefect, glossary):
     run_id = prefect.start(**{**SMALL, "sources": glossary, "finetune": LONG})
     wait_for(lambda: checkpoints(prefect))
-    [child] = children("flows.stages.child")
+    [child] = children(f"flows.stages.child {prefect.local.store}")
     child.send_signal(signal.SIGKILL)
     state = prefect.wait(run_id)
     assert state["type"] == "COMPLETED", state["message"]
@@ -215,7 +215,7 @@ def test_a_killed_run_leaves_no_child_and_the_next_one_goes_on(prefect, glossary
     parameters = {**SMALL, "sources": glossary, "finetune": {**LONG, "epochs": 31}}
     run_id = prefect.start(**parameters)
     wait_for(lambda: checkpoints(prefect))
-    [child] = children("flows.stages.child")
+    [child] = children(f"flows.stages.child {prefect.local.store}")
     flow = child.parent()
     os.kill(flow.pid, signal.SIGKILL)
     wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10)
