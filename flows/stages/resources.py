@@ -39,7 +39,6 @@ class StageResources(Config):
         default="", pattern=SIZE, title="Memory of each GPU, or of the share of one", description=SIZES
     )
     shm: str = Field(default="", pattern=SIZE, title="Shared memory", description=f"/dev/shm of a container. {SIZES}")
-    nodes: int = Field(default=1, ge=1, title="Machines", description="More than 1: Ray starts the training on each.")
     image: str = Field(default="", title="Image", description="Of a container pool. Empty: the image of the pool.")
     env: list[str] = Field(
         default=[],
@@ -90,8 +89,6 @@ def problems(wanted: StageResources, where: str) -> list[str]:
         found.append(f"{where}.gpu_memory: {wanted.gpu_memory} of no GPU; say in gpus how many.")
     if wanted.image and not wanted.work_pool:
         found.append(f"{where}.image: only a work pool of containers can use an image; name one in work_pool.")
-    if wanted.nodes > 1 and wanted.gpus and wanted.gpus < 1:
-        found.append(f"{where}.nodes: {wanted.nodes} machines with {wanted.gpus:g} of a GPU each; take whole ones.")
     names: set[str] = set()
     for line in wanted.env:
         name = line.partition("=")[0]

@@ -38,14 +38,14 @@ def test_whatever_passes_the_form_can_be_read(words):
         assert size_bytes(words) >= 0
 
 
-@pytest.mark.parametrize("field", ["cpu", "gpus", "nodes"])
+@pytest.mark.parametrize("field", ["cpu", "gpus"])
 def test_less_than_nothing_is_refused(field):
     with pytest.raises(ValidationError):
         StageResources(**{field: -1})
 
 
 def test_what_can_work_nowhere_is_told_all_at_once():
-    wanted = StageResources(gpus=1.7, image="x", env=["A=1", "A=2", "no equals"], nodes=2)
+    wanted = StageResources(gpus=1.7, image="x", env=["A=1", "A=2", "no equals"])
     assert problems(wanted, "resources.finetune") == [
         "resources.finetune.gpus: 1.7 is neither a share of one card (below 1) nor whole ones.",
         "resources.finetune.image: only a work pool of containers can use an image; name one in work_pool.",
@@ -53,7 +53,6 @@ def test_what_can_work_nowhere_is_told_all_at_once():
         "resources.finetune.env: 'no equals' is not NAME=value.",
     ]
     assert problems(StageResources(gpu_memory="8g"), "r") == ["r.gpu_memory: 8g of no GPU; say in gpus how many."]
-    assert problems(StageResources(gpus=0.5, nodes=2), "r")[0].startswith("r.nodes: 2 machines with 0.5 of a GPU")
 
 
 def test_more_than_the_machine_has_is_told():
