@@ -8,7 +8,7 @@ CLUSTER := build/kubernetes/bin
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop deploy test test-kubernetes faults bench vllm engine front lint clean
+.PHONY: help demo demo-pools stop deploy test test-kubernetes faults bench vllm engine front lint clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ $(VLLM)/installed:
 
 demo: $(VENV)/installed  ## the main job on this machine: sample text to trained, measured, served model
 	@$(BIN)/python -m deployments.demo
+
+demo-pools: $(VENV)/installed  ## the same in two work pools: one prepares, one with two pretended GPUs trains two variants
+	@$(BIN)/python -m deployments.demo --pools
 
 stop:  ## end server, worker and endpoints of the demo
 	@if test -e $(VENV)/installed; then $(BIN)/python -m deployments.local down; else echo 'Nothing was running.'; fi

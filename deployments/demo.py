@@ -1,4 +1,8 @@
-"""`make demo`: a local Prefect, the deployment `domain-adaptation/demo` run on it, and one question to the result."""
+"""`make demo`: a local Prefect, the deployment `domain-adaptation/demo` run on it, and one question to the result.
+
+`make demo-pools` is the same with `domain-adaptation/demo-pools`: a CPU pool prepares, a pool whose worker pretends two
+GPUs trains two variants side by side.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ from flows.store.files import read_json
 from flows.store.layout import Store
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-DEPLOYMENT = "domain-adaptation/demo"
+POOLS = {"cpu": {}, "gpu": {"FINETUNE_GPUS": "2"}}
 
 
 def main() -> int:
@@ -37,10 +41,15 @@ def main() -> int:
     local = Local(default_folder())
     console.print("Starting a local Prefect server and worker …")
     found = local.up()
+    deployment = "domain-adaptation/demo"
+    if "--pools" in sys.argv[1:]:
+        deployment = "domain-adaptation/demo-pools"
+        for pool, environment in POOLS.items():
+            local.up_pool(pool, **environment, FINETUNE_LEASES=str(local.folder / "leases"))
     local.apply(found.port)
     api = f"http://127.0.0.1:{found.port}/api"
     name = f"demo-{datetime.now():%H%M%S}"
-    local.prefect(found.port, "deployment", "run", DEPLOYMENT, "--flow-run-name", name)
+    local.prefect(found.port, "deployment", "run", deployment, "--flow-run-name", name)
     run = _find(api, name)
     url = f"http://127.0.0.1:{found.port}/runs/flow-run/{run['id']}"
     console.print(f"[bold]Run {name}[/]  {url}", soft_wrap=True)

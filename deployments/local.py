@@ -33,11 +33,12 @@ START_S = 120.0
 
 
 class LocalPrefect(BaseModel):
-    """What runs: the server's port and the two processes."""
+    """What runs: the server's port, it and its worker, and workers of further pools by the pool's name."""
 
     port: int
     server: ProcessRecord
     worker: ProcessRecord | None = None
+    pools: dict[str, ProcessRecord] = {}
 
 
 class Local:
@@ -122,8 +123,10 @@ class Local:
                 ended.append(f"endpoint {name} at {stopped.public_url}")
         found = self.record()
         if found is not None:
-            if found.worker is not None and process.stop(found.worker, 0):
-                ended.append("worker of the work pool 'local'")
+            workers = ({POOL: found.worker} if found.worker else {}) | found.pools
+            ended += [
+                f"worker of the work pool '{pool}'" for pool, worker in workers.items() if process.stop(worker, 0)
+            ]
             if process.stop(found.server, found.port):
                 ended.append(f"Prefect server at http://127.0.0.1:{found.port}")
             self.record_file.unlink(missing_ok=True)
@@ -138,9 +141,11 @@ class Local:
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         server = self._start(command, port, "server.log")
         worker = former.worker if former and former.port == port else None
-        if former and former.worker and not worker:
-            process.stop(former.worker, 0)
-        started = LocalPrefect(port=port, server=server, worker=worker)
+        pools = former.pools if worker and former else {}
+        for lost in [former.worker, *former.pools.values()] if former and not worker else []:
+            if lost is not None:
+                process.stop(lost, 0)
+        started = LocalPrefect(port=port, server=server, worker=worker, pools=pools)
         write_json(self.record_file, started.model_dump())
         deadline = time.monotonic() + START_S
         while not _healthy(port):
@@ -150,18 +155,35 @@ class Local:
             time.sleep(0.5)
         return started
 
-    def _start_worker(self, found: LocalPrefect) -> LocalPrefect:
-        self.prefect(found.port, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "local"]
-        worker = self._start(command, found.port, "worker.log")
-        started = found.model_copy(update={"worker": worker})
-        write_json(self.record_file, started.model_dump())
-        return started
+    def up_pool(self, pool: str, **environment: str) -> LocalPrefect:
+        """Start a worker of a further pool of processes, with some environment of its own, unless it runs.
 
-    def _start(self, command: list[str], port: int, log: str) -> ProcessRecord:
+        Server and first worker must be up; `apply` afterwards makes the pool's deployment for stages.
+        """
+        found = self.record()
+        assert found is not None, "up() comes first"
+        if pool in found.pools and process.alive(found.pools[pool]):
+            return found
+        worker = self._worker(found, pool, environment)
+        return self._recorded(found.model_copy(update={"pools": found.pools | {pool: worker}}))
+
+    def _start_worker(self, found: LocalPrefect) -> LocalPrefect:
+        return self._recorded(found.model_copy(update={"worker": self._worker(found, POOL, {})}))
+
+    def _recorded(self, found: LocalPrefect) -> LocalPrefect:
+        write_json(self.record_file, found.model_dump())
+        return found
+
+    def _worker(self, found: LocalPrefect, pool: str, environment: dict[str, str]) -> ProcessRecord:
+        self.prefect(found.port, "work-pool", "create", pool, "--type", "process", "--overwrite")
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", pool]
         # The runs' own keys (HF_TOKEN, WANDB_API_KEY ...), which a served model would not get.
-        keys = {name: value for name, value in os.environ.items() if KEYS.search(name)} if log == "worker.log" else {}
-        launch = Launch(command=command, env=keys | self.own_environment(port), model="", ready_path="")
+        keys = {name: value for name, value in os.environ.items() if KEYS.search(name)}
+        log = "worker.log" if pool == POOL else f"worker-{pool}.log"
+        return self._start(command, found.port, log, keys | environment)
+
+    def _start(self, command: list[str], port: int, log: str, more: dict[str, str] | None = None) -> ProcessRecord:
+        launch = Launch(command=command, env=(more or {}) | self.own_environment(port), model="", ready_path="")
         return process.start(launch, self.folder / "prefect" / log)
 
 

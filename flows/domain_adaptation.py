@@ -29,7 +29,7 @@ from flows.stages.resources import Resources
 from flows.stages.run_context import RunContext, RunOptions, current_run
 from flows.stages.serve import Served, serve_model
 from flows.stages.stage_task import Outcome, StageError
-from flows.stages.trainings import train_the_best
+from flows.stages.trainings import train, train_the_best
 from flows.stages.variants import Training, TrainingVariant, trainings
 from flows.training.config import FinetuneConfig, PretrainConfig
 
@@ -68,6 +68,8 @@ def domain_adaptation(
     try:
         preflight(context, sources, split, model, pretrain, finetune, variants, evaluation, serve, resources)
         wanted = trainings(pretrain, finetune, variants)
+        if "evaluate" in run.skip:
+            return train_only(line, sources, model, split, wanted[0])
         report = adapt_and_measure(line, sources, model, split, wanted, evaluation, gate)
         report = serve_if_passed(context, serve, report, line.outcomes)
     except FinetuneError as error:
@@ -77,6 +79,18 @@ def domain_adaptation(
         return reports.failed(context, line.stages, "", f"{full}{error}. The store is {context.store.root}.")
     reasons = "" if report.gate.passed else f" Nothing is served. {'; '.join(report.gate.reasons)}."
     return Completed(message=verdict_line(report) + reasons)
+
+
+def train_only(line: Pipeline, sources: Sources, model: BaseModelConfig, split: SplitConfig, training: Training) -> Any:
+    """Prepare, pretrain, finetune: a model of which nothing is known, so nothing is served.
+
+    Raises:
+        StageError: a stage failed; its message is for people.
+    """
+    dataset = line.prepare(sources, split)
+    trained = train(line, training, dataset, line.base_model(model))
+    line.skip("evaluate", "left out: run.skip")
+    return reports.unmeasured(line, trained)
 
 
 def adapt_and_measure(

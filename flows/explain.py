@@ -64,6 +64,9 @@ def explain(
         wanted = trainings(pretrain, finetune, variants)
         for training in wanted:
             trained = train(line, training, dataset, start)
+            if "evaluate" in run.skip:
+                line.skip("evaluate", "left out: run.skip")
+                continue
             dev = evaluation.model_copy(update={"split": "dev"}) if training.name else evaluation
             line.evaluate(dev, dataset, start, trained.finetune, name=training.stage("evaluate"))
     except FinetuneError as error:

@@ -24,7 +24,7 @@ def look(run: RunContext, call: StageCall) -> Outcome:
     """
     started = time.monotonic()
     anew = sorted(name for name, digest in call.digests.items() if digest.startswith(NOT_YET))
-    asked = call.name in run.options.refresh
+    asked = call.stage.name in run.options.anew
     result = None if anew or asked else finished(run, call.key)
     if result is not None:
         return _outcome(call, "cached", why_cached(result), result, started)

@@ -57,6 +57,8 @@ def preflight(
     found += training_problems(pretrain, "pretrain") + training_problems(finetune, "finetune")
     if len(variants) > 1 and not split.dev:
         found.append("variants: which is best is decided on the dev share, and there is none. Raise split.dev.")
+    if len(variants) > 1 and "evaluate" in run.options.skip:
+        found.append("run.skip: without evaluate nothing says which of the variants is best.")
     found += resource_problems(resources)
     checks: list[Callable[[], object]] = [
         lambda: trainings(pretrain, finetune, variants),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.states import Failed, State
+from prefect.states import Completed, Failed, State
 
 from flows.corpus.row import HELD_OUT_RUNGS
 from flows.evaluation.config import GatePolicy
@@ -124,6 +124,13 @@ def build_report(
     )
 
 
+def unmeasured(line: Pipeline, trained: Trained) -> State[Any]:
+    """What a run without evaluation leaves: a manifest and the table of stages; and its state."""
+    _write_manifest(line.run, line.outcomes, trained.finetune.artifact.path)
+    create_table_artifact(_stages(line.stages), key="stages", description="What ran, what was cached, and why")
+    return Completed(message=f"Trained and not evaluated, so nothing is served: {trained.finetune.artifact.path}")
+
+
 def with_endpoint(
     report: RunReport, endpoint: EndpointReport | None, checks: list[CheckReport], stage: StageReport, seconds: float
 ) -> RunReport:
@@ -141,15 +148,19 @@ def write(run: RunContext, report: RunReport, outcomes: dict[str, Outcome]) -> P
     beside = folder / ".predictions.parquet"
     beside.write_bytes((evaluation / "predictions.parquet").read_bytes())
     beside.replace(predictions)
+    _write_manifest(run, outcomes, report.trained_model_uri)
+    return folder
+
+
+def _write_manifest(run: RunContext, outcomes: dict[str, Outcome], model: str) -> None:
     manifest = {
         "run_id": run.run_id,
         "run_url": run.run_url,
         "artifacts": {name: outcome.artifact.model_dump() for name, outcome in outcomes.items()},
-        "model": report.trained_model_uri,
+        "model": model,
         "made_by": {name: outcome.maker for name, outcome in outcomes.items()},
     }
-    write_json(folder / "manifest.json", manifest)
-    return folder
+    write_json(run.store.run(run.run_id) / "manifest.json", manifest)
 
 
 def show(run: RunContext, report: RunReport, folder: Path) -> None:

@@ -22,6 +22,7 @@ from flows.store.files import write_json
 from flows.store.layout import Store
 
 StageName = Literal["prepare", "pretrain", "finetune", "evaluate"]
+ORDER: tuple[StageName, ...] = ("prepare", "pretrain", "finetune", "evaluate")
 
 
 class RunOptions(Config):
@@ -38,12 +39,26 @@ class RunOptions(Config):
     refresh: list[StageName] = Field(
         default=[], title="Run anyway", description="Stages to run even though a finished result is in the store."
     )
+    from_stage: Literal["", "prepare", "pretrain", "finetune", "evaluate"] = Field(
+        default="", title="Run anyway from", description="That stage and all after it, as in Run anyway."
+    )
+    skip: list[Literal["pretrain", "evaluate"]] = Field(
+        default=[],
+        title="Leave out",
+        description="Without evaluate there is no gate, and nothing is served.",
+    )
     at_once: int = Field(
         default=0,
         ge=0,
         title="Variants at a time",
         description="0: all if finetune has a work pool or GPUs of its own in the resources, else one after another.",
     )
+
+    @property
+    def anew(self) -> set[str]:
+        """Kinds of stages that run even though a finished result is there."""
+        later = ORDER[ORDER.index(self.from_stage) :] if self.from_stage else ()
+        return {*self.refresh, *later}
 
 
 @dataclass

@@ -35,7 +35,9 @@ def train(line: Pipeline, training: Training, dataset: Outcome, start: ResolvedM
         StageError: one of them failed.
     """
     studied: Outcome | None = None
-    if training.pretrain.enabled:
+    if "pretrain" in line.run.options.skip:
+        line.skip(training.stage("pretrain"), "left out: run.skip")
+    elif training.pretrain.enabled:
         studied = line.pretrain(training.pretrain, dataset, start, name=training.stage("pretrain"))
     else:
         line.skip(training.stage("pretrain"), "pretrain.enabled is off")

@@ -50,6 +50,7 @@ RECIPES = [stanza for stanza in STANZAS if flow_of(stanza) is domain_adaptation]
 def test_the_deployments_are_there():
     assert [full_name(stanza) for stanza in STANZAS] == [
         "domain-adaptation/demo",
+        "domain-adaptation/demo-pools",
         "domain-adaptation/demo-korean",
         "domain-adaptation/gemma-2-2b-it",
         "domain-adaptation/nightly",

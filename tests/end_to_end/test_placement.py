@@ -74,6 +74,9 @@ def test_variants_train_side_by_side_on_cards_of_their_own_and_the_best_goes_on(
     assert state["type"] == "COMPLETED"
     assert stages(prefect, again)["finetune"]["status"] == "cached", "the key is the same wherever it was trained"
     assert stage_runs(prefect, again) == []
+    bold = SMALL | {"finetune": SMALL["finetune"] | {"learning_rate": 0.01}, "run": {"skip": ["evaluate"]}}
+    _, state = prefect.run(**bold, sources=glossary)
+    assert state["message"].startswith("Trained and not evaluated, so nothing is served: "), state
     other = SMALL | {"finetune": SMALL["finetune"] | {"learning_rate": 0.02}}
     explained, state = prefect.run("explain/demo", **other, sources=glossary)
     assert state["message"] == "Would run: finetune, evaluate. Of the others 2 are there already.", state
