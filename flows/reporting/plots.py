@@ -58,12 +58,13 @@ def variants_figure(variants: Sequence[VariantReport]) -> Figure:
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
     axes = figure.add_axes((0.06, 0.62 / height, 0.88, 1 - 1.6 / height))
     axes.axvline(0, color=SOFT, linewidth=1, zorder=1)
+    style = {"transform": axes.get_yaxis_transform(), "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}}
     for place, one in enumerate(variants):
         colour = TRAINED if one.chosen else SOFT
-        axes.text(0, place - 0.3, one.name, transform=axes.get_yaxis_transform(), size=12, color=colour, weight="bold")
+        axes.text(0, place - 0.3, one.name, size=12, color=colour, weight="bold", **style)
         change = f"{words.signed(one.delta.mean)} ({words.signed_interval(one.delta)})" if one.delta else "failed"
         said = f"chosen: {change}" if one.chosen else change
-        axes.text(1, place - 0.3, said, transform=axes.get_yaxis_transform(), size=11, color=colour, ha="right")
+        axes.text(1, place - 0.3, said, size=11, color=colour, ha="right", **style)
         if one.delta is not None:
             axes.plot(one.delta.ci95, [place, place], color=colour, linewidth=2, marker="|", markersize=8, zorder=2)
             axes.plot(one.delta.mean, place, color=colour, marker="o", markersize=8, zorder=3)

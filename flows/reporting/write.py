@@ -11,7 +11,7 @@ from flows.store.files import write_atomically
 
 
 def write_report(report: RunReport, run_dir: Path) -> None:
-    """Write semscore.png, truthfulness_result.png, loss.png, variants.png (the last two if any), report.html, report.json.
+    """Write semscore.png, truthfulness_result.png, loss.png and variants.png (if any), report.html, report.json.
 
     Each file appears whole; `report.json` comes last, so where it is the others are. May be called again with more
     known (an endpoint, say): every file is replaced.
