@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -58,7 +59,10 @@ def variants_figure(variants: Sequence[VariantReport]) -> Figure:
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
     axes = figure.add_axes((0.06, 0.62 / height, 0.88, 1 - 1.6 / height))
     axes.axvline(0, color=SOFT, linewidth=1, zorder=1)
-    style = {"transform": axes.get_yaxis_transform(), "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}}
+    style: dict[str, Any] = {
+        "transform": axes.get_yaxis_transform(),
+        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    }
     for place, one in enumerate(variants):
         colour = TRAINED if one.chosen else SOFT
         axes.text(0, place - 0.3, one.name, size=12, color=colour, weight="bold", **style)
