@@ -21,10 +21,10 @@ from pathlib import Path
 from flows.errors import ServingError
 from flows.serving import history as histories
 from flows.serving import records, replicas, restarts, revisions
-from flows.serving.checks import check
+from flows.serving.checks import broken_off, check
 from flows.serving.endpoint import Endpoint
 from flows.serving.front import following
-from flows.serving.history import Change, History
+from flows.serving.history import Change, History, Sample
 from flows.serving.state import State
 from flows.serving.stop import end_leftovers, end_replicas, stop_endpoint
 from flows.serving.sweep import end_orphans
@@ -92,7 +92,7 @@ def _watch_one(folder: Path, now: datetime, crowded: frozenset[str], name: str) 
     """Look at one; `crowded` are names with further records beside them: a candidate, replicas, leftovers."""
     if name in crowded:
         _sweep(folder, name)
-    history = histories.load(folder, name)
+    history, found = histories.load(folder, name), None
     try:
         found = records.load(folder, name)
         if found is None:
@@ -103,14 +103,24 @@ def _watch_one(folder: Path, now: datetime, crowded: frozenset[str], name: str) 
     except OSError as error:  # as a full disk: it ends the look at this endpoint, not the pass
         logger.error("%s: what was found could not be written down (%s).", name, error)
         return []
-    except Exception:  # nobody else's changes may be lost by it
+    except Exception as error:  # nobody else's changes may be lost by it
         logger.exception("%s: the look at it broke off.", name)
-        return []
+        history = histories.load(folder, name)
+        changes = _missed(found, history, error, now)
     try:
         histories.save(folder, name, history)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         logger.error("%s: its history could not be written (%s).", name, error)
     return changes
+
+
+def _missed(found: Endpoint | None, history: History, error: Exception, now: datetime) -> list[Change]:
+    """A look that broke off is a missed check: by the same rules it makes the endpoint DEGRADED, then UNHEALTHY."""
+    if found is None or found.state in (State.STOPPED, State.DRAINING):
+        return []
+    history.add(Sample(round(now.timestamp(), 1), None))
+    state, why = decide(history, State.HEALTHY, broken_off(error), found.failure_threshold, now)
+    return history.move(found.name, state, why, now)
 
 
 def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime, *, crowded: bool) -> list[Change]:

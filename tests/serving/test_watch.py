@@ -72,6 +72,17 @@ def test_misses_are_counted_and_two_good_checks_make_it_good_again(world, fault,
     assert world.history.why == ""
 
 
+def test_looks_that_break_off_are_misses_until_it_is_unhealthy(world, monkeypatch):
+    world.start()
+    world.watch()
+    monkeypatch.setattr("flows.serving.watch._heal_front", lambda *_: {}["nothing"])
+    assert [world.watch() for _ in range(4)] == [[], ["degraded"], ["unhealthy"], []]
+    assert world.history.why == "The look at it broke off (KeyError: 'nothing')."
+    assert len(world.history.samples) == 5
+    monkeypatch.undo()
+    assert world.watch() + world.watch() == ["healthy"]
+
+
 def test_one_good_check_ends_a_degradation(world):
     world.start()
     world.watch()
