@@ -32,7 +32,7 @@ def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: in
             raise ServingError(f"The endpoint {endpoint.name} does not say which model to ask for: {error}") from error
     try:
         body = _body(endpoint, question, instruction, max_tokens)
-        response = access.request(endpoint, "POST", url, httpx.Timeout(TIMEOUT_S, connect=5), body)
+        response = access.request(endpoint, "POST", url, TIMEOUT_S, body, connect_s=5)
     except httpx.HTTPError as error:
         raise TransientError(
             f"The endpoint {endpoint.name} does not answer at {url}: {error or type(error).__name__}. "

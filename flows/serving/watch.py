@@ -13,10 +13,11 @@ be pulled first.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flows.errors import ServingError
 from flows.serving import history as histories
@@ -32,6 +33,7 @@ from flows.serving.thresholds import decide
 
 THREADS = 200
 LONGEST_PASS = timedelta(minutes=5)
+LONGEST_LOOK_S = 300.0
 LONGEST_DRAIN_S = 10.0  # of what a pass ends: it must not make the next one late
 UNKNOWN_BUDGET = timedelta(minutes=30)  # of a start whose watcher was killed before it could write its budget down
 
@@ -57,11 +59,24 @@ def watch(endpoints_dir: Path, now: datetime) -> list[Change]:
     names = sorted({name.partition(".")[0] for name in recorded})
     crowded = frozenset(name.partition(".")[0] for name in recorded if "." in name)
     look = partial(_watch_one, endpoints_dir, now, crowded)
-    with ThreadPoolExecutor(max_workers=min(THREADS, len(names)) + 1) as pool:
+    pool = ThreadPoolExecutor(max_workers=min(THREADS, len(names)) + 1)
+    try:
         orphans = pool.submit(_end_orphans, endpoints_dir)
-        changes = [change for found in pool.map(look, names) for change in found]
-        if error := orphans.exception():
-            logger.error("What runs without a record is not known: %s", error)
+        looks = {pool.submit(look, name): name for name in names}
+        under_way: list[Future[Any]] = [orphans, *looks]
+        late = wait(under_way, LONGEST_LOOK_S).not_done
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    if orphans not in late and (error := orphans.exception()):
+        logger.error("What runs without a record is not known: %s", error)
+    changes = []
+    for one, name in looks.items():
+        if one in late:
+            logger.error("%s: the look at it did not end in %g s; the pass ends without it.", name, LONGEST_LOOK_S)
+        elif error := one.exception():
+            logger.error("%s: the look at it broke off (%s).", name, error)
+        else:
+            changes += one.result()
     return changes
 
 
