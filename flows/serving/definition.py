@@ -24,6 +24,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.errors import ServingError
+from flows.serving.model_folder import check_regular
 
 NAME = "model-definition.yaml"
 MAX_BYTES = 65536
@@ -107,6 +108,7 @@ def read_definition(path: Path) -> Model:
         ServingError: there is no such file, or it is not of this format; names file, line and field.
     """
     try:
+        check_regular(path)
         with path.open("rb") as stream:
             text = stream.read(MAX_BYTES + 1)
     except OSError as error:
