@@ -275,3 +275,13 @@ def test_asking_an_endpoint_whose_name_nobody_knows_asks_for_the_name_first(serv
     server.answers["/v1/models"] = (404, {})
     with pytest.raises(ServingError, match="fake does not say which model to ask for"):
         ask(nameless, "Hi?")
+
+
+@pytest.mark.parametrize(
+    "answer", [{"choices": []}, b"<html>\x1b[2JWelcome</html>", ["x"], DEEP], ids=lambda a: repr(a)[:30]
+)
+def test_an_answer_to_a_question_that_is_no_completion_is_told_in_words(server, endpoint, answer):
+    server.answers["/v1/chat/completions"] = (200, answer)
+    with pytest.raises(ServingError, match=r"/v1/chat/completions answered no completion: .*\nIts log is") as error:
+        ask(endpoint, "What?")
+    assert "\x1b" not in str(error.value)

@@ -4,13 +4,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from flows.errors import ConfigError, ServingError
 from flows.serving.ask import curl_line, python_lines
 from flows.serving.causes import Cause, StartError, classify, last_lines, told, worth_showing
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import ExternalRecord
+from flows.serving.front.certificate import refused
 from flows.serving.log_progress import progress_note
+from flows.serving.promotion import Promotion
 from flows.serving.registry import RUNTIMES, VARIANTS
 from flows.serving.runtimes import process
+from flows.serving.start import check
 from flows.serving.state import State
 from flows.serving.variants import transformers_serve, vllm
 from tests.serving.test_probe import endpoint_at
@@ -210,3 +214,21 @@ def test_a_curl_line_survives_quotes():
     line = curl_line(endpoint_at("http://127.0.0.1:9/v1"), 'What\'s an "air waybill"; $HOME?')
     assert r"$HOME" in shlex.split(line)[-1]
     assert shlex.split(line)[:3] == ["curl", "-s", "http://127.0.0.1:9/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000])
+def test_a_model_folder_whose_name_is_too_long_is_told_in_words(tmp_path, name):
+    with pytest.raises(ServingError, match="Cannot read .*: File name too long"):
+        check(ServeConfig(), tmp_path / name)
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "circle"])
+def test_a_model_folder_that_can_be_none_is_told_in_words(tmp_path, path):
+    (tmp_path / "circle").symlink_to("circle")
+    given = Path(path) if path[0] == "~" else tmp_path / path
+    with pytest.raises(ConfigError, match="^model: .* cannot be used as a folder: "):
+        Promotion(ServeConfig(), given, tmp_path)
+
+
+def test_a_certificate_of_nobody_is_told_in_words():
+    assert refused("~nobody-of-this-name/x") == "~nobody-of-this-name/x: Could not determine home directory."
