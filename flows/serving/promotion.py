@@ -30,6 +30,7 @@ from flows.serving.revisions import Revision
 from flows.serving.state import State
 from flows.serving.stop import end, end_behind, end_leftovers
 from flows.serving.variants.launch import Launch
+from flows.store.paths import folder
 
 LAST_LOOK_S = 60.0  # a candidate that serves traffic already may be busy
 
@@ -65,7 +66,7 @@ class Promotion:
 
     def __init__(self, config: ServeConfig, model_dir: Path, endpoints_dir: Path, maker: Maker = Maker()) -> None:
         self.config = start.with_image(config)
-        self.model_dir = model_dir if model_dir == Path() else model_dir.expanduser().resolve()
+        self.model_dir = model_dir if model_dir == Path() else folder(model_dir, "model")
         self.endpoints_dir = endpoints_dir
         self.maker = maker
         self.current: Endpoint | None = None
