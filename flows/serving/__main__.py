@@ -19,9 +19,8 @@ from flows.store.layout import ENVIRONMENT_VARIABLE, Store
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit code 0, or 1 with one message on stderr."""
     options = _parser().parse_args(arguments)
-    folder = Store(options.store).endpoints
     try:
-        return int(options.run(options, folder))
+        return int(options.run(options, Store(options.store).endpoints))
     except FinetuneError as error:
         print(error, file=sys.stderr)
         return 1

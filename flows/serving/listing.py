@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flows.errors import ServingError
 from flows.serving import probe, records
+from flows.serving.checks import broken_off
 from flows.serving.endpoint import Endpoint, ExternalRecord
 from flows.serving.front import folder as fronts
 from flows.serving.state import State
 
 THREADS = 8
+
+logger = logging.getLogger(__name__)
 
 
 def endpoint_names(folder: Path) -> list[str]:
@@ -64,7 +68,15 @@ def current(folder: Path, endpoint: Endpoint) -> Endpoint:
 def _asked(folder: Path, names: Sequence[str]) -> list[Endpoint]:
     found = [endpoint for name in names if (endpoint := recorded(folder, name))]
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        return list(pool.map(lambda endpoint: current(folder, endpoint), found))
+        return list(pool.map(lambda endpoint: _current(folder, endpoint), found))
+
+
+def _current(folder: Path, endpoint: Endpoint) -> Endpoint:
+    try:
+        return current(folder, endpoint)
+    except Exception as error:  # whatever one of them does, the others are shown
+        logger.exception("%s: the look at it broke off.", endpoint.name)
+        return endpoint.model_copy(update={"state": State.UNHEALTHY, "why": str(broken_off(error))})
 
 
 def _behind_front(endpoint: Endpoint) -> Endpoint:
