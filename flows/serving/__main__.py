@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options, folder))
     except FinetuneError as error:
         print(error, file=sys.stderr)
-        return 1
+    except OSError as error:  # as a store on a full disk, or one that is not ours
+        print(f"{error}. Look at the store in {folder.parent}.", file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,7 +92,7 @@ def _stop(options: argparse.Namespace, folder: Path) -> int:
                 print(f"{endpoint.name}: {endpoint.state.words} {endpoint.why}")
             elif not options.all:  # what is beside a name is gone together with it
                 raise records.unknown(folder, name)
-        except FinetuneError as error:  # one that cannot be stopped keeps no other from it
+        except (FinetuneError, OSError) as error:  # one that cannot be stopped keeps no other from it
             code = 1
             print(f"{name}: {error}" if options.all else error, file=sys.stderr)
     return code
