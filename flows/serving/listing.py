@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,8 @@ from flows.serving.front import folder as fronts
 from flows.serving.state import State
 
 THREADS = 8
+
+logger = logging.getLogger(__name__)
 
 
 def endpoint_names(folder: Path) -> list[str]:
@@ -36,7 +39,8 @@ def recorded(folder: Path, name: str) -> Endpoint | None:
         return records.load(folder, name)
     except ServingError as error:
         # It names no process, so that nobody can end one by it.
-        nothing = {"url": "", "model": "", "variant": "", "runtime": "", "process": ExternalRecord(url=""), "port": 0}
+        nothing = {"url": "", "model": "", "variant": "", "process": ExternalRecord(url=""), "port": 0}
+        nothing["runtime"] = "external"
         more = {"state": State.FAILED, "why": str(error), "ready_path": "", "settings": "", "started": ""}
         return Endpoint.model_validate({"name": name, **nothing, **more})
 
@@ -64,7 +68,17 @@ def current(folder: Path, endpoint: Endpoint) -> Endpoint:
 def _asked(folder: Path, names: Sequence[str]) -> list[Endpoint]:
     found = [endpoint for name in names if (endpoint := recorded(folder, name))]
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        return list(pool.map(lambda endpoint: current(folder, endpoint), found))
+        return list(pool.map(lambda endpoint: _current(folder, endpoint), found))
+
+
+def _current(folder: Path, endpoint: Endpoint) -> Endpoint:
+    """`current`, whatever goes wrong with this one."""
+    try:
+        return current(folder, endpoint)
+    except Exception as error:
+        logger.exception("%s: the look at it broke off.", endpoint.name)
+        why = f"Its state is not known: {type(error).__name__}: {error}."
+        return endpoint.model_copy(update={"state": State.UNHEALTHY, "why": why})
 
 
 def _behind_front(endpoint: Endpoint) -> Endpoint:

@@ -42,7 +42,8 @@ class Revision(BaseModel):
 
 def numbers(folder: Path, name: str) -> list[int]:
     """Numbers of the kept revisions of a name, rising."""
-    return sorted(int(path.stem) for path in _folder(folder, name).glob("*.json") if path.stem.isdigit())
+    stems = [path.stem for path in _folder(folder, name).glob("*.json")]
+    return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdecimal())
 
 
 def load(folder: Path, name: str, number: int) -> Revision:
