@@ -114,24 +114,39 @@ class Local:
             raise FinetuneError(f"{' '.join([module, *arguments[:3]])} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def down(self) -> list[str]:
-        """End endpoints, worker and server; what was ended, a line each."""
-        ended = []
-        folder = self.store / "endpoints"
-        for name in records.names(folder) if folder.exists() else []:
-            stopped = stop_endpoint(name, folder)
-            if stopped is not None and stopped.why.startswith(("Ended process", "Ended container")):
-                ended.append(f"endpoint {name} at {stopped.public_url}")
+    def down(self) -> tuple[list[str], list[str]]:
+        """End endpoints, workers and server; what was ended, and what could not be and why, a line each."""
+        ended, left = self._end_endpoints()
         found = self.record()
-        if found is not None:
-            workers = ({POOL: found.worker} if found.worker else {}) | found.pools
-            ended += [
-                f"worker of the work pool '{pool}'" for pool, worker in workers.items() if process.stop(worker, 0)
-            ]
-            if process.stop(found.server, found.port):
-                ended.append(f"Prefect server at http://127.0.0.1:{found.port}")
+        if found is None:
+            return ended, left
+        workers = ({POOL: found.worker} if found.worker else {}) | found.pools
+        parts = {f"worker of the work pool '{pool}'": (worker, 0) for pool, worker in workers.items()}
+        parts[f"Prefect server at http://127.0.0.1:{found.port}"] = found.server, found.port
+        alive = []
+        for words, (record, port) in parts.items():
+            try:
+                ended += [words] if process.stop(record, port) else []
+            except ServingError as error:
+                alive.append(f"{words}: {error}")
+        if not alive:  # else the next `down` must find it
             self.record_file.unlink(missing_ok=True)
-        return ended
+        return ended, left + alive
+
+    def _end_endpoints(self) -> tuple[list[str], list[str]]:
+        """The same of the endpoints; one that cannot be stopped keeps no other from it."""
+        ended, left = [], []
+        folder = self.store / "endpoints"
+        for name in records.names(folder):
+            before = records.readable(folder, name)
+            try:
+                stopped = stop_endpoint(name, folder)
+            except (FinetuneError, OSError) as error:
+                left.append(f"endpoint {name}: {error}")
+                continue
+            if stopped and stopped != before and stopped.why.startswith(("Ended process", "Ended container")):
+                ended.append(f"endpoint {name} at {stopped.public_url}")
+        return ended, left
 
     def _start_server(self, former: LocalPrefect | None) -> LocalPrefect:
         """Start it, where it was before if that is free: a worker that outlived it goes on then."""
@@ -216,9 +231,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     local = Local(options.folder)
     if options.command == "down":
-        ended = local.down()
-        print("\n".join(f"Ended: {line}" for line in ended) or "Nothing was running.")
-        return 0
+        ended, left = local.down()
+        print("\n".join(f"Ended: {line}" for line in ended) or "Nothing was ended.")
+        for line in left:
+            print(f"Not ended: {line}", file=sys.stderr)
+        return int(bool(left))
     if options.command == "env":
         found = local.record()
         values = local.own_environment(found.port if found else PORT)

@@ -20,10 +20,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit code 0, or 1 with one message on stderr."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options, Store(options.store).endpoints))
+        store = Store(options.store)
+        try:
+            return int(options.run(options, store.endpoints))
+        except OSError as error:  # as a store on a full disk, or one that is not ours
+            print(f"{error}. Look at the store in {store.root}.", file=sys.stderr)
     except FinetuneError as error:
         print(error, file=sys.stderr)
-        return 1
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,7 +93,7 @@ def _stop(options: argparse.Namespace, folder: Path) -> int:
                 print(f"{endpoint.name}: {endpoint.state.words} {endpoint.why}")
             elif not options.all:  # what is beside a name is gone together with it
                 raise records.unknown(folder, name)
-        except FinetuneError as error:  # one that cannot be stopped keeps no other from it
+        except (FinetuneError, OSError) as error:  # one that cannot be stopped keeps no other from it
             code = 1
             print(f"{name}: {error}" if options.all else error, file=sys.stderr)
     return code

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+import httpx
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from flows.serving.front.record import FrontRecord
 from flows.serving.state import State
@@ -101,6 +103,24 @@ class ExternalRecord(BaseModel):
         return f"server at {self.url}"
 
 
+# What each runtime's servers are recorded as.
+RECORDS: dict[str, type[BaseModel]] = {
+    "process": ProcessRecord,
+    "docker": ContainerRecord,
+    "kubernetes": ClusterRecord,
+    "external": ExternalRecord,
+}
+
+
+def _url(text: str) -> str:
+    try:
+        httpx.URL(text)
+        urlsplit(text).port  # noqa: B018 - looked at for its ValueError
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ValueError(f"no URL ({error})") from error
+    return text
+
+
 class Endpoint(BaseModel):
     """One endpoint. `url` is an OpenAI base URL (ends in /v1); `model` is the name clients put in their requests.
 
@@ -114,7 +134,7 @@ class Endpoint(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    url: str
+    url: Annotated[str, AfterValidator(_url)]
     state: State
     why: str = ""
     model: str
@@ -139,6 +159,12 @@ class Endpoint(BaseModel):
     started: str
     run_id: str = ""
     run_url: str = ""
+
+    @model_validator(mode="after")
+    def _process_fits(self) -> Self:
+        if not isinstance(self.process, RECORDS.get(self.runtime, ())):
+            raise ValueError(f"runtime {self.runtime} has no {type(self.process).__name__}")
+        return self
 
     @property
     def log(self) -> str:

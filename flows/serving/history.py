@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from flows.serving.state import State
 from flows.store.files import write_atomically
@@ -17,6 +17,17 @@ from flows.store.files import write_atomically
 KEPT = timedelta(hours=24)
 MOST_SAMPLES = 3000  # of 24 h: one every 29 s
 MOST_CHANGES = 200
+
+
+def _in_use(at: datetime) -> datetime:
+    """A time that can be reckoned with."""
+    if not 1970 <= at.year < 9000:
+        raise ValueError("no time of a check")
+    return at
+
+
+When = Annotated[AwareDatetime, AfterValidator(_in_use)]
+Count = Annotated[int, Field(ge=0, le=10**6)]
 
 
 class Sample(NamedTuple):
@@ -29,9 +40,9 @@ class Sample(NamedTuple):
         answered: requests of others that were answered since the check before, for which the model was not asked.
     """
 
-    at: float
-    latency_s: float | None
-    tokens_per_s: float | None = None
+    at: Annotated[float, Field(ge=0, lt=2e11)]
+    latency_s: FiniteFloat | None
+    tokens_per_s: FiniteFloat | None = None
     answered: int = 0
 
     @property
@@ -49,7 +60,7 @@ class Change(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    at: datetime
+    at: When
     what: str
     before: State | None
     after: State
@@ -80,18 +91,18 @@ class History(BaseModel):
     launch: str = ""
     revision: int = 0
     state: State | None = None
-    since: datetime | None = None
+    since: When | None = None
     why: str = ""
-    misses: int = 0
-    passes: int = 0
-    lapses: int = 0
-    busy_at: datetime | None = None
-    answered: float | None = None
-    start_until: datetime | None = None
-    restarts: int = 0
-    restart_at: datetime | None = None
-    holds: int = 0
-    held_until: datetime | None = None
+    misses: Count = 0
+    passes: Count = 0
+    lapses: Count = 0
+    busy_at: When | None = None
+    answered: FiniteFloat | None = None
+    start_until: When | None = None
+    restarts: Count = 0
+    restart_at: When | None = None
+    holds: Count = 0
+    held_until: When | None = None
     samples: list[Sample] = []
     changes: list[Change] = []
 
@@ -172,7 +183,7 @@ class History(BaseModel):
 
 
 def load(folder: Path, name: str) -> History:
-    """The history of an endpoint; a new one if there is none, or if its file is damaged."""
+    """The history of an endpoint; a new one if there is none, or if its file is damaged or senseless."""
     try:
         return History.model_validate_json(_path(folder, name).read_bytes())
     except (OSError, ValidationError):

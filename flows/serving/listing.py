@@ -40,7 +40,8 @@ def recorded(folder: Path, name: str) -> Endpoint | None:
         return records.load(folder, name)
     except ServingError as error:
         # It names no process, so that nobody can end one by it.
-        nothing = {"url": "", "model": "", "variant": "", "runtime": "", "process": ExternalRecord(url=""), "port": 0}
+        nothing = {"url": "", "model": "", "variant": "", "process": ExternalRecord(url=""), "port": 0}
+        nothing["runtime"] = "external"
         more = {"state": State.FAILED, "why": str(error), "ready_path": "", "settings": "", "started": ""}
         return Endpoint.model_validate({"name": name, **nothing, **more})
 

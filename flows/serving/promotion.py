@@ -266,9 +266,12 @@ class Promotion:
     def _as_settings_say(self, current: Endpoint) -> Endpoint:
         """What serves already, with all settings of the new ones that take no other server."""
         name, folder, front = current.name, self.endpoints_dir, self._front()
-        kept = current.revision in revisions.numbers(folder, name)
-        if kept and revisions.load(folder, name, current.revision).config != self.config:
-            revisions.amend(folder, name, current.revision, self.config)
+        if current.revision in revisions.numbers(folder, name):
+            kept = revisions.readable(folder, name, current.revision)
+            if kept is None:  # damaged: what serves is known, so its file is made anew
+                revisions.replace(folder, self._revision(current).model_copy(update={"number": current.revision}))
+            elif kept.config != self.config:
+                revisions.amend(folder, name, current.revision, self.config)
         new = current.model_copy(update={"watch": self.config.watch, "front": front})
         if new != current:
             following.share(new, records.beside(folder, name))

@@ -32,19 +32,26 @@ def load(folder: Path, name: str) -> Endpoint | None:
     """The record of that name as it was written, or None.
 
     Raises:
-        ServingError: the file is no record.
+        ServingError: the file cannot be read, is no record, or that of another name.
     """
     path = _path(folder, name)
     try:
-        return Endpoint.model_validate_json(path.read_bytes())
+        found = Endpoint.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ServingError(f"{path} cannot be read ({error.strerror}): look at what is there.") from error
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ServingError(
-            f"{path} is no endpoint record ({'.'.join(map(str, problem['loc']))}: {problem['msg']}). Look for its "
-            "process with `ps`, end it, and delete the file."
-        ) from error
+        raise _no_record(path, f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".removeprefix(": ")) from error
+    if found.name != name:
+        raise _no_record(path, f"name: {found.name} is not that of the file")
+    return found
+
+
+def _no_record(path: Path, why: str) -> ServingError:
+    remedy = "Look for its process with `ps`, end it, and delete the file."
+    return ServingError(f"{path} is no endpoint record ({why}). {remedy}")
 
 
 def save(folder: Path, endpoint: Endpoint) -> None:
@@ -91,7 +98,8 @@ def beside(folder: Path, name: str) -> list[Endpoint]:
     Raises:
         ServingError: a file is no record.
     """
-    found = [one for one in names(folder) if one.startswith(f"{name}.") and one.removeprefix(f"{name}.").isdigit()]
+    rests = [one.removeprefix(f"{name}.") for one in names(folder) if one.startswith(f"{name}.")]
+    found = [f"{name}.{rest}" for rest in rests if rest.isascii() and rest.isdecimal()]
     return [endpoint for one in found if (endpoint := load(folder, one))]
 
 

@@ -5,6 +5,7 @@ endpoints/<name>/revisions/<number>.json
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -42,14 +43,15 @@ class Revision(BaseModel):
 
 def numbers(folder: Path, name: str) -> list[int]:
     """Numbers of the kept revisions of a name, rising."""
-    return sorted(int(path.stem) for path in _folder(folder, name).glob("*.json") if path.stem.isdigit())
+    stems = [path.stem for path in _folder(folder, name).glob("*.json")]
+    return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdecimal())
 
 
 def load(folder: Path, name: str, number: int) -> Revision:
     """One revision.
 
     Raises:
-        ServingError: it is not kept, or its file is damaged.
+        ServingError: it is not kept, or its file is damaged or none.
     """
     path = _folder(folder, name) / f"{number}.json"
     try:
@@ -57,11 +59,21 @@ def load(folder: Path, name: str, number: int) -> Revision:
     except FileNotFoundError:
         kept = ", ".join(map(str, numbers(folder, name))) or "none"
         raise ServingError(f"Revision {number} of {name} is not kept. Kept are: {kept}.") from None
+    except OSError as error:
+        raise ServingError(f"{path} cannot be read ({error.strerror}). Take another one.") from error
     except ValidationError as error:
         problem = error.errors()[0]
         raise ServingError(
             f"{path} is no revision ({'.'.join(map(str, problem['loc']))}: {problem['msg']}). Take another one."
         ) from error
+
+
+def readable(folder: Path, name: str, number: int) -> Revision | None:
+    """One revision, or None if it is not kept or damaged."""
+    try:
+        return load(folder, name, number)
+    except ServingError:
+        return None
 
 
 def keep(folder: Path, revision: Revision, serving: int) -> int:
@@ -71,20 +83,26 @@ def keep(folder: Path, revision: Revision, serving: int) -> int:
         Its number: the next free one, or `serving` if that is the same model with the same settings.
     """
     kept = numbers(folder, revision.config.name)
-    if serving in kept and load(folder, revision.config.name, serving).same(revision.config, revision.model_dir):
+    current = readable(folder, revision.config.name, serving)
+    if current and current.same(revision.config, revision.model_dir):
         return serving
     number = max([serving, *kept]) + 1
-    text = revision.model_copy(update={"number": number}).model_dump_json(indent=2)
-    write_atomically(_folder(folder, revision.config.name) / f"{number}.json", text)
+    replace(folder, revision.model_copy(update={"number": number}))
     for old in kept[:-KEPT]:
-        (_folder(folder, revision.config.name) / f"{old}.json").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # one that cannot be dropped is no reason not to serve
+            (_folder(folder, revision.config.name) / f"{old}.json").unlink()
     return number
+
+
+def replace(folder: Path, revision: Revision) -> None:
+    """Write a revision under its number, over what is there."""
+    path = _folder(folder, revision.config.name) / f"{revision.number}.json"
+    write_atomically(path, revision.model_dump_json(indent=2))
 
 
 def amend(folder: Path, name: str, number: int, config: ServeConfig) -> None:
     """Give a kept revision settings that change nothing of what runs, as how it is watched."""
-    with_config = load(folder, name, number).model_copy(update={"config": config})
-    write_atomically(_folder(folder, name) / f"{number}.json", with_config.model_dump_json(indent=2))
+    replace(folder, load(folder, name, number).model_copy(update={"config": config}))
 
 
 def forget(folder: Path, name: str, number: int) -> None:

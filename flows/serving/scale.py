@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from flows.errors import ServingError
 from flows.progress import Progress, silent
 from flows.serving import records, revisions, start
@@ -32,8 +34,8 @@ def scale(
         The endpoint as it is recorded now, and how many servers of this machine answer (None: pods).
 
     Raises:
-        ServingError: no such endpoint, it does not run or is being promoted, its runtime has no replicas, or an
-            autoscaler has them.
+        ServingError: no such endpoint, it does not run or is being promoted, its runtime has no replicas or not so
+            many, or an autoscaler has them.
     """
     if replicas < 1:
         raise ServingError(f"{replicas} replicas serve nobody: give 1 or more, or stop the endpoint.")
@@ -79,8 +81,9 @@ def _in_cluster(endpoint: Endpoint, config: ServeConfig, replicas: int) -> Serve
             "and max_replicas."
         )
     assert isinstance(endpoint.process, ClusterRecord)
+    wanted = _with_replicas(config, "kubernetes", replicas)
     kubernetes.scale(endpoint.process, replicas)
-    return config.model_copy(update={"kubernetes": options.model_copy(update={"replicas": replicas})})
+    return wanted
 
 
 def _behind_front(endpoint: Endpoint, config: ServeConfig, replicas: int) -> ServeConfig:
@@ -90,10 +93,20 @@ def _behind_front(endpoint: Endpoint, config: ServeConfig, replicas: int) -> Ser
             "machine need the front, which shares the requests between them: serve it again with serve.front.enabled. "
             "A cluster has them by itself (serve.runtime kubernetes)."
         )
-    config = config.model_copy(update={"front": config.front.model_copy(update={"replicas": replicas})})
+    config = _with_replicas(config, "front", replicas)
     if found := start.problems(config):
         raise ServingError("\n".join(found))
     return config
+
+
+def _with_replicas(config: ServeConfig, section: str, replicas: int) -> ServeConfig:
+    """The settings with that number in that section; a copy would take any, and could not be read again."""
+    options = getattr(config, section)
+    try:
+        options = type(options).model_validate(options.model_dump() | {"replicas": replicas})
+    except ValidationError as error:
+        raise ServingError(f"serve.{section}.replicas: {replicas}. {error.errors()[0]['msg']}.") from error
+    return config.model_copy(update={section: options})
 
 
 SCALERS: dict[str, Scaler] = {"kubernetes": _in_cluster, "process": _behind_front, "docker": _behind_front}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flows.errors import ServingError
 from flows.serving import records
 from flows.serving.endpoint import Endpoint
 from flows.serving.front import folder as fronts
@@ -16,6 +19,8 @@ from flows.serving.state import State
 
 LOCK_WAIT_S = 2.0
 
+logger = logging.getLogger(__name__)
+
 
 def stop_endpoint(name: str, endpoints_dir: Path) -> Endpoint | None:
     """Stop `name`, and what is being started or was replaced under that name; stopping twice is no error.
@@ -24,38 +29,67 @@ def stop_endpoint(name: str, endpoints_dir: Path) -> Endpoint | None:
         The endpoint, STOPPED, with `why` saying what was ended; None if there is no such endpoint.
 
     Raises:
-        ServingError: a process could not be ended; the record is kept.
+        ServingError: a process could not be ended, and the record is kept; or all is ended, but that could not be
+            written down, as on a full disk.
     """
     if not set(records.names(endpoints_dir)) & {name, name + records.NEXT, name + records.PREVIOUS}:
         return None
+    unwritten: list[OSError] = []
     # The watcher starts a failed server again within this time. A start that takes longer is ended under its hands.
-    with records.starting(endpoints_dir, name, wait_s=LOCK_WAIT_S):
-        return _stop(name, endpoints_dir)
+    with contextlib.ExitStack() as held:
+        with _noted([]):  # the right to it is nothing without which a server could not be ended
+            held.enter_context(records.starting(endpoints_dir, name, wait_s=LOCK_WAIT_S))
+        stopped = _stop(name, endpoints_dir, unwritten)
+    if unwritten:
+        raise ServingError(
+            f"{name}: {stopped.why if stopped else 'Ended.'} But that could not be written below {endpoints_dir} "
+            f"({unwritten[-1]}), so its record says otherwise. Make the store writable and stop it again."
+        )
+    return stopped
 
 
-def _stop(name: str, endpoints_dir: Path) -> Endpoint | None:
-    serving = records.load(endpoints_dir, name)
-    cleared = end_leftovers(name, endpoints_dir, serving=serving)
+@contextlib.contextmanager
+def _noted(unwritten: list[OSError]) -> Iterator[None]:
+    """Go on when something cannot be written: what runs is ended all the same."""
+    try:
+        yield
+    except OSError as error:
+        logger.error("While stopping: %s", error)
+        unwritten.append(error)
+
+
+def _stop(name: str, endpoints_dir: Path, unwritten: list[OSError]) -> Endpoint | None:
+    serving, cleared, replicas = records.load(endpoints_dir, name), None, 0
+    with _noted(unwritten):
+        cleared = end_leftovers(name, endpoints_dir, serving=serving)
     if serving is None:
-        end_replicas(name, endpoints_dir)
+        with _noted(unwritten):
+            end_replicas(name, endpoints_dir)
         return cleared
     if serving.state is not State.STOPPED:  # said first, so that nobody takes the end that follows for a failure
-        records.save(endpoints_dir, serving.model_copy(update={"state": State.DRAINING, "why": ""}))
+        with _noted(unwritten):
+            records.save(endpoints_dir, serving.model_copy(update={"state": State.DRAINING, "why": ""}))
     if front := fronts.load(endpoints_dir, name):
-        lifecycle.stop(front)
-    replicas = end_replicas(name, endpoints_dir)
+        with _noted(unwritten):
+            lifecycle.stop(front)
+    with _noted(unwritten):
+        replicas = end_replicas(name, endpoints_dir)
     ended = end(serving)
     if serving.state is State.STOPPED and not ended:
         return serving
-    if serving.runtime == "external":
-        why = f"Forgot it. Nothing was ended: the {serving.process.words} is somebody else's and goes on."
-    else:
-        own = f"Ended {_words(ended, serving)}"
-        own = own if ended else f"Its {serving.process.words.split()[0]} had ended before"
-        why = f"{own}{f', and {replicas} replicas' if replicas else ''}."
-    stopped = serving.model_copy(update={"state": State.STOPPED, "why": why})
-    records.save(endpoints_dir, stopped)
+    stopped = serving.model_copy(update={"state": State.STOPPED, "why": _told(serving, ended, replicas)})
+    with _noted(unwritten):
+        records.save(endpoints_dir, stopped)
     return stopped
+
+
+def _told(serving: Endpoint, ended: Sequence[int | str], replicas: int) -> str:
+    """What was ended, as a sentence."""
+    if serving.runtime == "external":
+        return f"Forgot it. Nothing was ended: the {serving.process.words} is somebody else's and goes on."
+    own = f"Ended {_words(ended, serving)}"
+    own = own if ended else f"Its {serving.process.words.split()[0]} had ended before"
+    return f"{own}{f', and {replicas} replicas' if replicas else ''}."
 
 
 def end(endpoint: Endpoint) -> Sequence[int | str]:
@@ -80,13 +114,14 @@ def end_leftovers(
     cleared = None
     found = [records.load(endpoints_dir, name + suffix) for suffix in (records.NEXT, records.PREVIOUS)]
     front = following.settle(name, endpoints_dir, serving, past_candidate=True) if any(found) else None
-    for leftover in filter(None, found):
-        leftover_name = leftover.name
+    left = list(filter(None, found))
+    for leftover in left:
         # Killed between two writes, both records name the process that serves now: that one is kept.
         kept = serving is not None and leftover.process == serving.process
         ended = [] if kept else end_behind(front, leftover, longest_drain_s)
-        records.delete(endpoints_dir, leftover_name)
         cleared = leftover.model_copy(update={"state": State.STOPPED, "why": f"Ended {_words(ended, leftover)}."})
+    for leftover in left:  # when all are ended, since that may fail
+        records.delete(endpoints_dir, leftover.name)
     return cleared
 
 
@@ -95,6 +130,7 @@ def end_replicas(name: str, endpoints_dir: Path) -> int:
     found = records.beside(endpoints_dir, name)
     for replica in found:
         end(replica)
+    for replica in found:  # as above
         records.delete(endpoints_dir, replica.name)
     return len(found)
 

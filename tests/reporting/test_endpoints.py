@@ -100,7 +100,7 @@ def test_of_a_damaged_record_only_the_reason_is_told(tmp_path):
     (tmp_path / "demo.json").write_text("{")
     endpoint = recorded(tmp_path, "demo")
     page = endpoints_markdown([Shown(endpoint, endpoint.state, endpoint.why, History(), [])], NOON)
-    assert "demo.json is no endpoint record (: Invalid JSON" in page
+    assert "demo.json is no endpoint record (Invalid JSON" in page
     assert "- last check: none yet" in page
     for fact in ("- address", "- model", "- revision", "curl"):
         assert fact not in page

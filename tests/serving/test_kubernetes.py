@@ -303,6 +303,9 @@ def test_replicas_are_changed_and_kept_in_the_revision(cluster, model, tmp_path)
     assert len(cluster.of("pods")) == ready_pods(endpoint.process) == 3
     assert revisions.load(folder, "pod", 1).config.kubernetes.replicas == 3
     assert served(cluster, model, folder, kubernetes={"replicas": 3}) == endpoint
+    with pytest.raises(ServingError, match=r"serve\.kubernetes\.replicas: 1001\. Input should be less than"):
+        scale("pod", 1001, folder)
+    assert len(cluster.of("pods")) == 3
     scale("pod", 1, folder)
     assert len(cluster.of("pods")) == 1
 

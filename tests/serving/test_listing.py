@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from flows.serving import listing, probe, records
+from flows.serving import listing, probe, records, revisions
 from flows.serving.__main__ import main
 from flows.serving.runtimes import process
 from flows.serving.state import State
@@ -40,6 +40,45 @@ def test_one_that_cannot_be_looked_at_hides_no_other(folder, monkeypatch):
     good, odd = listing.list_endpoints(folder)[1:]
     assert (good.state, odd.state) == (State.STOPPED, State.UNHEALTHY)
     assert odd.why.startswith("The look at it broke off (ValueError: invalid literal")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"runtime": "nope"}, "Value error, runtime nope has no ProcessRecord"),
+        ({"runtime": "docker"}, "Value error, runtime docker has no ProcessRecord"),
+        ({"url": "http://[::1"}, "url: Value error, no URL (Invalid port: ':1')"),
+        ({"url": "http://a:99999"}, "url: Value error, no URL (Port out of range 0-65535)"),
+        ({"name": "good"}, "name: good is not that of the file"),
+    ],
+)
+def test_a_record_that_parses_but_cannot_be_is_shown_as_failed(tmp_path, changes, why):
+    named = STOPPED.model_copy(update={"name": "wrong", "state": State.HEALTHY})
+    (tmp_path / "wrong.json").write_text(named.model_copy(update=changes).model_dump_json())
+    records.save(tmp_path, STOPPED.model_copy(update={"name": "good"}))
+    good, wrong = listing.list_endpoints(tmp_path)
+    assert (good.state, wrong.state) == (State.STOPPED, State.FAILED)
+    assert wrong.why.startswith(f"{tmp_path}/wrong.json is no endpoint record ({why}).")
+
+
+def test_what_is_no_file_is_shown_as_failed(tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    folder, loop = listing.list_endpoints(tmp_path)
+    assert folder.why == f"{tmp_path}/folder.json cannot be read (Is a directory): look at what is there."
+    assert (
+        loop.why == f"{tmp_path}/loop.json cannot be read (Too many levels of symbolic links): look at what is there."
+    )
+
+
+def test_a_digit_that_is_no_number_names_no_replica_and_no_revision(tmp_path):
+    records.save(tmp_path, STOPPED.model_copy(update={"name": "drip.²"}))
+    records.save(tmp_path, STOPPED.model_copy(update={"name": "drip.2"}))
+    assert [one.name for one in records.beside(tmp_path, "drip")] == ["drip.2"]
+    (tmp_path / "drip" / "revisions").mkdir(parents=True)
+    for number in ("²", "3"):
+        (tmp_path / "drip" / "revisions" / f"{number}.json").touch()
+    assert revisions.numbers(tmp_path, "drip") == [3]
 
 
 def test_what_has_a_dot_in_its_name_is_recorded_but_no_endpoint(folder, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from flows.errors import ServingError
 from flows.serving import listing, records
+from flows.serving.__main__ import main
 from flows.serving.runtimes import process
 from flows.serving.state import State
 from flows.serving.stop import end_leftovers, stop_endpoint
@@ -67,6 +68,34 @@ def test_stopping_says_what_was_ended_and_twice_is_no_error(tmp_path, sleeper):
     assert stop_endpoint("fake", tmp_path) == stopped
     assert listing.list_records(tmp_path) == [stopped]
     assert not process.alive(sleeper.process)
+
+
+@pytest.mark.parametrize(("blocked", "code"), [("fake.lock", 0), ("fake.json.PID", 1)])
+def test_a_store_that_cannot_be_written_keeps_no_server_running(tmp_path, sleeper, capsys, blocked, code):
+    folder = tmp_path / "endpoints"
+    records.save(folder, sleeper)
+    replica = run("import time; time.sleep(600)", tmp_path / "replica.log")
+    records.save(folder, sleeper.model_copy(update={"name": "fake.2", "process": replica}))
+    at = folder / f".{blocked.replace('PID', str(os.getpid()))}"
+    at.mkdir()  # where a file would be opened
+    assert main(["stop", "fake", "--store", str(tmp_path)]) == code
+    told = f"fake: Ended process {sleeper.process.pid}, and 1 replicas. But that could not be written below {folder}"
+    assert capsys.readouterr().err.startswith(told if code else "")
+    assert not process.alive(sleeper.process)
+    assert not process.alive(replica)
+
+    at.rmdir()
+    assert stop_endpoint("fake", folder).state is State.STOPPED
+    assert records.names(folder) == ["fake"]
+
+
+def test_an_error_of_the_store_is_told_in_words(tmp_path, capsys, monkeypatch):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records, "names", full)
+    assert main(["list", "--store", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"[Errno 28] No space left on device. Look at the store in {tmp_path}.\n"
 
 
 def test_an_endpoint_being_started_is_starting_only_while_its_starter_lives(tmp_path, sleeper):

@@ -62,6 +62,30 @@ def test_a_damaged_revision_is_named(tmp_path):
         revisions.load(tmp_path, "a", 1)
 
 
+@pytest.mark.parametrize("damage", ["a text", "a folder"])
+def test_a_damaged_current_revision_is_not_the_same_and_the_next_number_is_given(tmp_path, damage):
+    revisions.keep(tmp_path, revision(), 0)
+    path = tmp_path / "a" / "revisions" / "1.json"
+    path.unlink()
+    path.mkdir() if damage == "a folder" else path.write_text("{")
+    assert revisions.keep(tmp_path, revision(), 1) == 2
+    assert revisions.load(tmp_path, "a", 2).same(ServeConfig(name="a"), "/m")
+    for number in range(3, 9):
+        assert revisions.keep(tmp_path, revision(model_dir=f"/m{number}"), number - 1) == number
+
+
+def test_the_same_model_again_writes_its_damaged_revision_anew(world):
+    first = world.start()
+    path = world.folder / "fake" / "revisions" / "1.json"
+    path.write_text("{")
+    assert world.start() == first
+    mended = revisions.load(world.folder, "fake", 1)
+    assert (mended.number, mended.model_dir) == (1, str(world.model))
+    assert mended.config.command == world.config.command
+    path.write_text("{")
+    assert world.start(threads=2).revision == 2
+
+
 def test_no_secret_is_in_a_revision(world, monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "s3cret")
     world.start(secret_variables=["MY_TOKEN"])

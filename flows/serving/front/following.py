@@ -95,7 +95,7 @@ def settle(
             return running.front
         if started := files.load(endpoints_dir, name):
             lifecycle.stop(started)
-    except ServingError as error:
+    except (ServingError, OSError) as error:
         logger.error("%s: %s", name, error)
     return None
 

@@ -51,18 +51,31 @@ def stop(record: FrontRecord) -> bool:
     """Take no new requests, let running ones finish for up to `drain_s`, end it; whether anything ran.
 
     Its port and its tokens are kept for the next start.
+
+    Raises:
+        OSError: it has ended, but that could not be written down.
     """
-    with contextlib.suppress(ServingError):  # it is dead already
+    with contextlib.suppress(ServingError, OSError):  # it is dead already, or the store is not writable
         traffic.route(record, {})
         process.wait_until(lambda: not any(one.sessions for one in traffic.statistics(record).values()), _drain(record))
-    with files.held(record.path):
-        files.save_shares(record.path, {})
+    with contextlib.ExitStack() as held:
+        unlocked = _hold(held, record.path)
         running = files.running(record.path)
-        if running is None:
-            return False
-        ended = process.stop(running, 0)
+        ended = process.stop(running, 0) if running else []
+        if unlocked:
+            raise unlocked
+        files.save_shares(record.path, {})
         files.save_running(record.path, None)
         return bool(ended)
+
+
+def _hold(held: contextlib.ExitStack, folder: Path) -> OSError | None:
+    """Take the right to change the front; why that is not possible, as on a store that is not writable."""
+    try:
+        held.enter_context(files.held(folder))
+    except OSError as error:
+        return error
+    return None
 
 
 def _drain(record: FrontRecord) -> float:

@@ -61,6 +61,17 @@ def test_stopped_and_started_again_it_has_its_port_and_no_servers(start, servers
     assert client.get(f"{front.url}/models").status_code == 503
 
 
+def test_a_stop_ends_it_though_nothing_can_be_written(start):
+    front = start()
+    running = folder.running(front.path)
+    (front.path / "lock").unlink()
+    (front.path / "lock").mkdir()
+    with pytest.raises(IsADirectoryError):
+        lifecycle.stop(front)
+    assert not process.alive(running)
+    (front.path / "lock").rmdir()
+
+
 def test_a_stop_lets_running_requests_finish(start, servers, client):
     front = start()
     traffic.route(front, {servers[0].address: 1})

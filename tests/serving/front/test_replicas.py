@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from flows.errors import ServingError
 from flows.progress import silent
-from flows.serving import records, replicas, stop
+from flows.serving import records, replicas, revisions, stop
 from flows.serving.front import folder, following, lifecycle
 from flows.serving.front.options import FrontOptions, problems
 from flows.serving.promotion import Promotion
@@ -190,6 +190,17 @@ def test_a_port_of_ones_choice_is_the_first_server_s(world):
         ports = [records.load(world.folder, name).port for name in records.names(world.folder)]
         assert len(set(ports)) == 2
         assert ports[1] != port
+
+
+def test_more_replicas_than_there_may_be_are_refused_before_anything_is_written(world):
+    endpoint = world.start()
+    before = revisions.load(world.folder, "fake", 1)
+    with pytest.raises(
+        ServingError, match=r"^serve\.front\.replicas: 65\. Input should be less than or equal to 64\.$"
+    ):
+        scale("fake", 65, world.folder)
+    assert records.load(world.folder, "fake") == endpoint
+    assert revisions.load(world.folder, "fake", 1) == before
 
 
 def test_a_name_that_is_being_moved_is_not_scaled(world):
