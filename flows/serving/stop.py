@@ -40,6 +40,8 @@ def stop_endpoint(name: str, endpoints_dir: Path) -> Endpoint | None:
     with contextlib.ExitStack() as held:
         with _noted([]):  # the right to it is nothing without which a server could not be ended
             held.enter_context(records.starting(endpoints_dir, name, wait_s=LOCK_WAIT_S))
+        with _noted([]):
+            records.mark_stopped(endpoints_dir, name)
         stopped = _stop(name, endpoints_dir, unwritten)
     if unwritten:
         raise ServingError(
