@@ -74,17 +74,24 @@ class Promotion:
         self.serving: Endpoint | None = None
         self._progress: Progress = silent
         self._held = ExitStack()
+        self._stopped_before = 0
 
     def __enter__(self) -> Promotion:
         """Check the settings and hold the name; waits for another promotion of it.
 
         Raises:
             ServingError: settings that cannot work, no such folder, no whole model in it, the old process could not be
+<<<<<<< HEAD
                 ended, another revision serves than the maker expects, or the name would lose its token check.
+=======
+                ended, another revision serves than the maker expects, or the name was stopped while this waited.
+>>>>>>> stopping
         """
         start.check(self.config, self.model_dir)
+        self._stopped_before = records.stopped_at(self.endpoints_dir, self.config.name)
         self._held.enter_context(records.promoting(self.endpoints_dir, self.config.name))
         try:
+            self._not_stopped()
             with self._records_held():
                 old = records.load(self.endpoints_dir, self.config.name)
                 end_leftovers(self.config.name, self.endpoints_dir, serving=old)
@@ -120,6 +127,7 @@ class Promotion:
         """
         self._progress = progress
         with self._records_held():
+            self._not_stopped()
             recorded = self._look_again()
             if self.current and self._serves_already(self.current):
                 self.serving = self._as_settings_say(self.current)
@@ -131,7 +139,11 @@ class Promotion:
             return self.serving
         assert self.candidate is not None
         budget_s = self.config.startup_budget_s or launch.startup_budget_s
-        self.candidate = start.wait_until_healthy(self.candidate, launch, budget_s, progress)
+        try:
+            self.candidate = start.wait_until_healthy(self.candidate, launch, budget_s, progress)
+        except ServingError:
+            self._not_stopped()  # else its end by that would look like a failure
+            raise
         return self.candidate
 
     def share(self, percent: int) -> None:
@@ -183,6 +195,11 @@ class Promotion:
                 logger.error("%s serves, but what served before is left: %s", name, error)
         self._bring_up_replicas(serving)
         return serving
+
+    def _not_stopped(self) -> None:
+        """Raise ServingError if a person stopped the name since this promotion began."""
+        if records.stopped_at(self.endpoints_dir, self.config.name) != self._stopped_before:
+            raise ServingError(f"{self.config.name} was stopped meanwhile, so this start of it was given up.")
 
     def _records_held(self) -> AbstractContextManager[bool]:
         return records.starting(self.endpoints_dir, self.config.name)

@@ -123,9 +123,23 @@ def promoting(folder: Path, name: str, wait_s: float = math.inf) -> Iterator[boo
         yield ours
 
 
+def mark_stopped(folder: Path, name: str) -> None:
+    """Leave word that a person stopped the name, for who starts it or waits to: the lock's file is new in time."""
+    _lock_path(folder, name, PROMOTION_LOCK).touch()
+
+
+def stopped_at(folder: Path, name: str) -> int:
+    """When the name was stopped last, or else first asked about here, in ns since 1970."""
+    path = _lock_path(folder, name, PROMOTION_LOCK)
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()  # not `touch`: somebody else may make it just now
+    return path.stat().st_mtime_ns
+
+
 def being_promoted(folder: Path, name: str) -> bool:
     """Whether somebody who lives is moving the name, so that `NAME.next` is no leftover."""
-    with _lock_path(folder, name, PROMOTION_LOCK).open("w") as stream:
+    with _lock_path(folder, name, PROMOTION_LOCK).open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -136,7 +150,7 @@ def being_promoted(folder: Path, name: str) -> bool:
 @contextmanager
 def _held(folder: Path, name: str, kind: str, wait_s: float) -> Iterator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock_path(folder, name, kind).open("w") as stream:
+    with _lock_path(folder, name, kind).open("a") as stream:
         until = time.monotonic() + wait_s
         while not (ours := _lock(stream)) and time.monotonic() < until:
             time.sleep(LOCK_POLL_S)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from flows.errors import ServingError
 from flows.serving import records
-from flows.serving.endpoint import Endpoint
+from flows.serving.endpoint import Endpoint, ProcessRecord
 from flows.serving.front import folder as fronts
 from flows.serving.front import following, lifecycle, traffic
 from flows.serving.front.record import FrontRecord
 from flows.serving.registry import RUNTIMES
+from flows.serving.runtimes import process
 from flows.serving.state import State
 
 LOCK_WAIT_S = 2.0
@@ -29,8 +30,8 @@ def stop_endpoint(name: str, endpoints_dir: Path) -> Endpoint | None:
         The endpoint, STOPPED, with `why` saying what was ended; None if there is no such endpoint.
 
     Raises:
-        ServingError: a process could not be ended, and the record is kept; or all is ended, but that could not be
-            written down, as on a full disk.
+        ServingError: a process could not be ended, or its port still answers, and the record is kept; or all is ended,
+            but that could not be written down, as on a full disk.
     """
     if not set(records.names(endpoints_dir)) & {name, name + records.NEXT, name + records.PREVIOUS}:
         return None
@@ -39,6 +40,8 @@ def stop_endpoint(name: str, endpoints_dir: Path) -> Endpoint | None:
     with contextlib.ExitStack() as held:
         with _noted([]):  # the right to it is nothing without which a server could not be ended
             held.enter_context(records.starting(endpoints_dir, name, wait_s=LOCK_WAIT_S))
+        with _noted([]):
+            records.mark_stopped(endpoints_dir, name)
         stopped = _stop(name, endpoints_dir, unwritten)
     if unwritten:
         raise ServingError(
@@ -77,10 +80,30 @@ def _stop(name: str, endpoints_dir: Path, unwritten: list[OSError]) -> Endpoint 
     ended = end(serving)
     if serving.state is State.STOPPED and not ended:
         return serving
+    if not ended:
+        _check_port(serving, endpoints_dir)
     stopped = serving.model_copy(update={"state": State.STOPPED, "why": _told(serving, ended, replicas)})
     with _noted(unwritten):
         records.save(endpoints_dir, stopped)
     return stopped
+
+
+def _check_port(gone: Endpoint, endpoints_dir: Path) -> None:
+    """Look whether something that nobody can tell for its own still answers at its port.
+
+    Raises:
+        ServingError: something does, and it is no other endpoint of this folder.
+    """
+    if not isinstance(gone.process, ProcessRecord) or process.rebooted(gone.process):
+        return
+    names = [name for name in records.names(endpoints_dir) if name != gone.name]
+    others = {one.port for name in names if (one := records.readable(endpoints_dir, name))}
+    if gone.port not in others and process.port_served(gone.port):
+        raise ServingError(
+            f"The {gone.process.words} of {gone.name} had ended before, but port {gone.port} still answers: "
+            f"{process.port_owner(gone.port)}. If that belongs to it, end it and stop {gone.name} again; else delete "
+            f"{endpoints_dir / gone.name}.json."
+        )
 
 
 def _told(serving: Endpoint, ended: Sequence[int | str], replicas: int) -> str:

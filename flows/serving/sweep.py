@@ -10,19 +10,21 @@ from flows.errors import ServingError
 from flows.serving import records
 from flows.serving.front import folder as fronts
 from flows.serving.registry import RUNTIMES, Runtime
+from flows.serving.state import State
 
 logger = logging.getLogger(__name__)
 
 
 def end_orphans(endpoints_dir: Path) -> list[str]:
-    """End processes and containers of this folder's endpoints that no record names; what was ended, in words.
+    """End processes and containers of this folder's endpoints that no record of what serves names; their words.
 
     A name that is being started is left alone, since its record is about to be written, and so is one whose record is
     damaged. What cannot be ended is logged, and tried again at the next call. Costs one look at /proc, and one request
     to every engine that ever held a container of this folder.
     """
     # Every start has a log of its own, so that tells whose record it is.
-    known = {e.log for name in records.names(endpoints_dir) if (e := records.readable(endpoints_dir, name))}
+    found = [records.readable(endpoints_dir, name) for name in records.names(endpoints_dir)]
+    known = {one.log for one in found if one and one.state is not State.STOPPED}
     known |= fronts.logs(endpoints_dir)
     ended = []
     for kind, runtime in RUNTIMES.items():
@@ -66,10 +68,11 @@ def _end_front(folder: Path, runtime: Runtime[Any], name: str, front: Any) -> bo
 
 
 def _logs(folder: Path, name: str) -> set[str]:
-    """Logs of the servers that are recorded under the name, beside it (`.next`, `.previous`) included.
+    """Logs of the servers that are recorded as not stopped under the name, beside it (`.next`, `.previous`) included.
 
     Raises:
         ServingError: one of the records is damaged, so nobody knows which server it means.
     """
     beside = [one for one in records.names(folder) if one.partition(".")[0] == name]
-    return {endpoint.log for one in beside if (endpoint := records.load(folder, one))}
+    found = [records.load(folder, one) for one in beside]
+    return {one.log for one in found if one and one.state is not State.STOPPED}

@@ -70,6 +70,20 @@ def test_stop_ends_the_whole_group_even_a_worker_that_ignores_term(family):
     assert process.stop(family, free_port()) == []
 
 
+def test_a_server_that_left_the_session_is_ended_too(tmp_path):
+    server = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: (print('bye', flush=True), exit())); "
+    server += "print('up', flush=True); time.sleep(600)"
+    code = "import subprocess, sys, time; "
+    code += f"subprocess.Popen([sys.executable, '-c', {server!r}], start_new_session=True); time.sleep(600)"
+    record = run(code, tmp_path / "log")
+    wait_for("up", tmp_path / "log")
+    leader, runaway = process.members(record)
+    assert (leader, os.getsid(runaway)) == (record.pid, runaway)
+    assert process.stop(record, free_port(), grace_s=5) == [leader, runaway]
+    assert not psutil.pid_exists(runaway) or psutil.Process(runaway).status() == psutil.STATUS_ZOMBIE
+    assert "bye" in (tmp_path / "log").read_text(), "it was asked to end before it was killed"
+
+
 def test_workers_of_a_killed_leader_are_found_and_ended(family):
     leader, worker = process.members(family)
     os.kill(leader, signal.SIGKILL)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +61,31 @@ def test_what_is_stopped_meanwhile_stays_stopped(world):
     assert not process.alive(candidate.process)
     assert records.load(world.folder, "fake").state is State.STOPPED
     assert world.watch() == ["promoted", "stopped"]
+
+
+def test_a_stop_ends_the_start_that_waits_for_another_too(world):
+    with ThreadPoolExecutor() as pool:
+        with moving(world) as promotion:
+            promotion.start(silent)
+            waiting = pool.submit(world.start)
+            lock = world.folder / ".fake.promotion.lock"
+            opened = lambda: [one for one in Path("/proc/self/fd").iterdir() if one.exists() and one.samefile(lock)]  # noqa: E731
+            assert process.wait_until(lambda: len(opened()) == 2, 10)
+            stop_endpoint("fake", world.folder)
+        with pytest.raises(ServingError, match="fake was stopped meanwhile, so this start of it was given up"):
+            waiting.result(30)
+    assert records.names(world.folder) == []
+    assert process.list_owned(world.folder) == []
+
+
+def test_a_start_that_a_stop_ended_says_so(world):
+    def stop(*_, **__):
+        stop_endpoint("fake", world.folder)
+
+    told = "^fake was stopped meanwhile, so this start of it was given up"
+    with pytest.raises(ServingError, match=told), moving(world) as promotion:
+        promotion.start(stop)
+    assert world.start().revision == 1
 
 
 def test_the_current_one_is_started_again_while_a_candidate_waits_and_replaced_by_it(world):

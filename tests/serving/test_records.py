@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from flows.serving.__main__ import main
 from flows.serving.runtimes import process
 from flows.serving.state import State
 from flows.serving.stop import end_leftovers, stop_endpoint
+from flows.serving.sweep import end_orphans
 from tests.serving.test_probe import endpoint_at
 from tests.serving.test_process import run
 
@@ -68,6 +70,33 @@ def test_stopping_says_what_was_ended_and_twice_is_no_error(tmp_path, sleeper):
     assert stop_endpoint("fake", tmp_path) == stopped
     assert listing.list_records(tmp_path) == [stopped]
     assert not process.alive(sleeper.process)
+
+
+def test_a_port_that_answers_though_nothing_could_be_ended_is_told(tmp_path, sleeper):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        serving = sleeper.model_copy(update={"port": held.getsockname()[1], "state": State.DRAINING})
+        process.stop(serving.process, 0)
+        records.save(tmp_path, serving)
+        for _ in range(2):
+            with pytest.raises(ServingError, match=f"had ended before, but port {serving.port} still answers: process"):
+                stop_endpoint("fake", tmp_path)
+        records.save(tmp_path, serving.model_copy(update={"name": "other"}))
+        assert stop_endpoint("fake", tmp_path).state is State.STOPPED, "the port is another endpoint's by now"
+
+
+def test_what_writes_to_the_log_of_a_stopped_endpoint_is_ended_by_the_watcher(tmp_path):
+    folder = tmp_path / "endpoints"
+    server = run("import time; time.sleep(600)", folder / "logs" / "fake-20260101T120000-000000.log")
+    endpoint = endpoint_at("http://127.0.0.1:9/v1").model_copy(update={"process": server, "port": 9})
+    try:
+        records.save(folder, endpoint)
+        assert end_orphans(folder) == []
+        records.save(folder, endpoint.model_copy(update={"state": State.STOPPED}))
+        assert end_orphans(folder) == [f"process {server.pid} of fake"]
+    finally:
+        process.stop(server, 0)
 
 
 @pytest.mark.parametrize(("blocked", "code"), [("fake.lock", 0), ("fake.json.PID", 1)])

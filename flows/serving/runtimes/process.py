@@ -144,9 +144,10 @@ def list_owned(endpoints_dir: Path) -> list[tuple[str, ProcessRecord]]:
 
 
 def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
-    """TERM the process, wait, KILL what is left of its session, then check that nothing of it is left.
+    """TERM the process, wait, KILL what is left of it, then check that nothing of it is left.
 
-    Workers whose leader is gone have nobody to end them in order, so they are killed at once.
+    Workers whose leader is gone have nobody to end them in order, so they are killed at once. One that has left the
+    session is not ended by the leader either, so it gets a TERM of its own.
 
     Returns:
         The pids that were ended; empty if nothing ran any more.
@@ -158,9 +159,9 @@ def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
     if not ended:
         return []
     led = alive(record)
-    if led:
+    for pid in [pid for pid in ended if pid == record.pid or _session(pid) != record.pid] if led else []:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(record.pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
     if not wait_until(lambda: not members(record), grace_s if led else 0):
         for pid in members(record):
             with contextlib.suppress(ProcessLookupError):
@@ -173,7 +174,7 @@ def stop(record: ProcessRecord, port: int, grace_s: float = 10) -> list[int]:
 
 
 def members(record: ProcessRecord) -> list[int]:
-    """Pids of the running processes of the record's session, its leader first if it still runs.
+    """Pids of the running processes of the record's session, and of what left it and writes to its log; leader first.
 
     Workers can outlive a killed leader. The kernel may then give the session's number to a stranger, so without its
     leader a process counts only if its output goes to our log.
@@ -187,7 +188,8 @@ def members(record: ProcessRecord) -> list[int]:
             continue
         with contextlib.suppress(ProcessLookupError):
             state, session, _ = _stat(int(entry))
-            if session == record.pid and state not in "ZX" and (led or _writes_to(int(entry), record.log)):
+            ours = (led and session == record.pid) or _writes_to(int(entry), record.log)
+            if ours and state not in "ZX":
                 found.append(int(entry))
     return sorted(found, key=lambda pid: (pid != record.pid, pid))
 
@@ -267,6 +269,14 @@ def _stat(pid: int) -> tuple[str, int, int]:
         raise ProcessLookupError(pid) from error
     fields = text.rpartition(")")[2].split()  # the name before the bracket may hold anything
     return fields[0], int(fields[3]), int(fields[19])
+
+
+def _session(pid: int) -> int:
+    """Its session; 0 if it is gone."""
+    try:
+        return _stat(pid)[1]
+    except ProcessLookupError:
+        return 0
 
 
 def _writes_to(pid: int, log: str) -> bool:
