@@ -81,11 +81,8 @@ class Promotion:
 
         Raises:
             ServingError: settings that cannot work, no such folder, no whole model in it, the old process could not be
-<<<<<<< HEAD
-                ended, another revision serves than the maker expects, or the name would lose its token check.
-=======
-                ended, another revision serves than the maker expects, or the name was stopped while this waited.
->>>>>>> stopping
+                ended, another revision serves than the maker expects, the name would lose its token check, or it was
+                stopped while this waited.
         """
         start.check(self.config, self.model_dir)
         self._stopped_before = records.stopped_at(self.endpoints_dir, self.config.name)
