@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -112,3 +114,23 @@ def test_what_fails_says_so_in_words(prefect, model, tmp_path):
         assert state["type"] == "FAILED"
         assert words in state["message"]
         assert no_traceback_of_ours(prefect.log(run_id))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "end"),
+    [
+        (["list-endpoints/local"], 0, "Completed after "),
+        (["stop-endpoint/local", "-p", "name=nobody"], 1, "Failed after "),
+        (["stop-endpoint/local", "-p", "name=No Body"], 1, "does not match"),
+    ],
+)
+def test_a_run_from_the_terminal_ends_with_its_message(prefect, words, code, end):
+    environment = prefect.local.environment(prefect.port) | {"PWD": str(CHECKOUT)}
+    command = [sys.executable, "-m", "deployments.run", *words]
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
+    last = done.stdout.splitlines()[-1]
+    assert (done.returncode, end in done.stdout) == (code, True), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert code or "endpoints" in last
+    if end.startswith("Failed"):
+        assert "nobody" in last
