@@ -102,9 +102,12 @@ def _watch(api: str, run_id: str, local: Local, console: Console) -> dict[str, A
 
 
 def _stages(report: RunReport, console: Console) -> None:
+    width = max(len(stage.name) for stage in report.stages) + 1
     for stage in report.stages:
         source = f" from run {stage.from_run}" if stage.from_run else ""
-        console.print(f"  {stage.name:<11}{stage.status:<8}{stage.seconds:6.1f} s{source}  {stage.why}", soft_wrap=True)
+        console.print(
+            f"  {stage.name:<{width}}{stage.status:<8}{stage.seconds:6.1f} s{source}  {stage.why}", soft_wrap=True
+        )
 
 
 class Question(BaseModel):

@@ -21,7 +21,7 @@ def issue_token(
     name: Annotated[str, Field(pattern=NAME)],
     token_name: Annotated[str, Field(pattern=NAME)],
     days: Annotated[int, Field(ge=0, le=tokens.MOST_DAYS)] = 90,
-    block: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,126})?$")] = "",
+    block: Annotated[str, Field(pattern=r"^([0-9a-z][0-9a-z-]{0,126})?$")] = "",
     store: str = "",
 ) -> Any:
     """Make a token and write it into an OpenAI Endpoint block, which is the only place that has it.

@@ -7,8 +7,9 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.states import Completed
 
+from flows.errors import ConfigError
 from flows.serving import listing
-from flows.stages.endpoints import show_page
+from flows.stages.endpoints import failed, show_page
 from flows.stages.external import load_keys
 from flows.store.layout import Store
 
@@ -20,7 +21,10 @@ def list_endpoints(store: str = "") -> Any:
     Args:
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
-    place = Store(store)
+    try:
+        place = Store(store)
+    except ConfigError as error:
+        return failed(error)
     load_keys(place.endpoints)
     endpoints = listing.list_endpoints(place.endpoints)
     for endpoint in endpoints:

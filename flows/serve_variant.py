@@ -25,8 +25,9 @@ def serve_variant(model: ModelSource, serve: ServeConfig = ServeConfig(), store:
         serve: How it is served, and under which name.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
-    context, served = current_run(RunOptions(store=store)), Served()
+    served = Served()
     try:
+        context = current_run(RunOptions(store=store))
         if not serve.enabled:
             raise ConfigError("serve.enabled is off, so there is nothing to do. Switch it on.")
         evaluation = evaluation_of_run(context.store, model.run) if model.run else None

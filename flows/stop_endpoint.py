@@ -23,8 +23,8 @@ def stop_endpoint(name: Annotated[str, Field(pattern=NAME)], store: str = "") ->
         name: Name of the endpoint.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
-    place = Store(store)
     try:
+        place = Store(store)
         stopped = stop.stop_endpoint(name, place.endpoints)
         if stopped is None:
             raise records.unknown(place.endpoints, name)

@@ -8,8 +8,9 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.states import Completed
 
+from flows.errors import ConfigError
 from flows.serving.watch import watch
-from flows.stages.endpoints import emit, remember, seen, show_page, tell_watched
+from flows.stages.endpoints import emit, failed, remember, seen, show_page, tell_watched
 from flows.stages.external import load_keys
 from flows.store.layout import Store
 
@@ -21,7 +22,10 @@ def watch_endpoints(store: str = "") -> Any:
     Args:
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
-    place = Store(store)
+    try:
+        place = Store(store)
+    except ConfigError as error:
+        return failed(error)
     load_keys(place.endpoints)
     changes = watch(place.endpoints, datetime.datetime.now(datetime.UTC))
     endpoints = {endpoint.name: endpoint for endpoint in seen(place)}

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from flows.config import Config
 from flows.endpoint_client import routes
+from flows.endpoint_client.deadline import Deadline
 from flows.endpoint_client.errors import NoAnswerError, RefusedError
 
 NO_KEY = "none"  # for servers that ask for none; the client insists on one
@@ -36,10 +37,13 @@ class Target(Config):
     )
 
 
-def make_client(target: Target, key: str = "", timeout_s: float = TIMEOUT_S) -> OpenAI:
+def make_client(
+    target: Target, key: str = "", timeout_s: float = TIMEOUT_S, deadline: Deadline | None = None
+) -> OpenAI:
     """A client that asks once: who uses it decides what is asked again.
 
-    `key` comes before the environment variable of the target. `timeout_s` counts between two bytes of an answer.
+    `key` comes before the environment variable of the target. `timeout_s` counts between two bytes of an answer;
+    `deadline` ends all of its requests.
     """
     key = key or (os.environ.get(target.api_key_env, "") if target.api_key_env else "")
     own = routes.on_this_machine(target.base_url)
@@ -48,6 +52,8 @@ def make_client(target: Target, key: str = "", timeout_s: float = TIMEOUT_S) -> 
     here = own and target.base_url.startswith("https:")
     verify = (route and route.tls) or (ssl.create_default_context() if here else True)
     hooks = [_adding(route.headers)] if route else []
+    if deadline:
+        hooks.append(lambda request: request.extensions.update(trace=deadline.trace))
     http: Any = DefaultHttpxClient(
         trust_env=not own, timeout=timeout_s, verify=verify, event_hooks={"request": hooks, "response": []}
     )
@@ -76,7 +82,10 @@ def models(target: Target, key: str = "") -> list[str]:
         NoAnswerError: nobody answers there.
         RefusedError: it does not tell us (wrong key, no such path), or speaks another protocol.
     """
-    with make_client(target, key, CHECK_TIMEOUT_S).with_options(max_retries=1) as client:
+    with (
+        Deadline(2 * CHECK_TIMEOUT_S) as deadline,
+        make_client(target, key, CHECK_TIMEOUT_S, deadline).with_options(max_retries=1) as client,
+    ):
         try:
             return [str(model.id) for model in client.models.list()]
         except APIStatusError as error:

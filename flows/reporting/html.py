@@ -14,7 +14,13 @@ from flows.reporting import words
 from flows.reporting.contract import RunReport
 
 
-def report_html(report: RunReport, semscore_png: Path, truthfulness_png: Path, loss_png: Path | None) -> str:
+def report_html(
+    report: RunReport,
+    semscore_png: Path,
+    truthfulness_png: Path,
+    loss_png: Path | None,
+    variants_png: Path | None = None,
+) -> str:
     """The report as one HTML page; the plots are put into it as data URIs, texts of users are escaped.
 
     Raises:
@@ -31,6 +37,7 @@ def report_html(report: RunReport, semscore_png: Path, truthfulness_png: Path, l
             semscore_png=data_uri(semscore_png),
             truthfulness_png=data_uri(truthfulness_png),
             loss_png=data_uri(loss_png) if loss_png else None,
+            variants_png=data_uri(variants_png) if variants_png else None,
             words=words,
         )
     )

@@ -23,6 +23,8 @@ def summary_markdown(report: RunReport, semscore_png: Path | None) -> str:
         parts.append(f"![SemScore, base against trained]({data_uri(semscore_png)})")
     parts += [_semscore(report), _truthfulness(report)]
     parts += ["## Before and after", *(_example(example) for example in report.examples)]
+    if report.variants:
+        parts += ["## Variants", _variants(report)]
     parts += ["## Stages", _stages(report), "## Links", _links(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -68,6 +70,16 @@ def _semscore(report: RunReport) -> str:
             ]
         )
     head = ["SemScore", "n", "base (95 %)", "trained (95 %)", "change", "95 % interval", "proven", "floor", "ceiling"]
+    return table(head, rows)
+
+
+def _variants(report: RunReport) -> str:
+    rows: list[list[Any]] = []
+    for one in report.variants:
+        change = f"**{words.signed(one.delta.mean)}** ({words.signed_interval(one.delta)})" if one.delta else words.DASH
+        verdict = "chosen" if one.chosen else plain(one.why)
+        rows.append([plain(one.name), plain(", ".join(one.overrides)), change, words.duration(one.seconds), verdict])
+    head = ["variant", "otherwise", "change on dev (95 %)", "time", "verdict"]
     return table(head, rows)
 
 

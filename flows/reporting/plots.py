@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ from matplotlib.transforms import blended_transform_factory
 from flows.corpus.row import HELD_OUT_RUNGS
 from flows.evaluation.results import Estimate, Metrics, RungSemScore, RungTruthfulness, Truthfulness
 from flows.reporting import words
-from flows.reporting.contract import TrainingReport
+from flows.reporting.contract import TrainingReport, VariantReport
 from flows.store.files import write_atomically
 
 BASE, TRAINED = "#9AA3AF", "#1F6FB5"
@@ -45,6 +46,40 @@ def truthfulness_plot(truthfulness: Truthfulness, path: Path) -> Path:
 def loss_plot(training: Sequence[TrainingReport], path: Path) -> Path:
     """Draw loss against step, a panel a training stage; returns the PNG's path."""
     return _save(loss_figure(training), path)
+
+
+def variants_plot(variants: Sequence[VariantReport], path: Path) -> Path:
+    """Draw the gain of each variant on the dev share, with its interval; returns the PNG's path."""
+    return _save(variants_figure(variants), path)
+
+
+def variants_figure(variants: Sequence[VariantReport]) -> Figure:
+    """The plot of variants, not yet written."""
+    height = 1.75 + 0.62 * len(variants)
+    figure = Figure(figsize=(WIDTH, height), facecolor="white")
+    axes = figure.add_axes((0.06, 0.62 / height, 0.88, 1 - 1.6 / height))
+    axes.axvline(0, color=SOFT, linewidth=1, zorder=1)
+    style: dict[str, Any] = {
+        "transform": axes.get_yaxis_transform(),
+        "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+    }
+    for place, one in enumerate(variants):
+        colour = TRAINED if one.chosen else SOFT
+        axes.text(0, place - 0.3, one.name, size=12, color=colour, weight="bold", **style)
+        change = f"{words.signed(one.delta.mean)} ({words.signed_interval(one.delta)})" if one.delta else "failed"
+        said = f"chosen: {change}" if one.chosen else change
+        axes.text(1, place - 0.3, said, size=11, color=colour, ha="right", **style)
+        if one.delta is not None:
+            axes.plot(one.delta.ci95, [place, place], color=colour, linewidth=2, marker="|", markersize=8, zorder=2)
+            axes.plot(one.delta.mean, place, color=colour, marker="o", markersize=8, zorder=3)
+    axes.set_ylim(len(variants) - 0.5, -0.7)
+    axes.set_yticks([])
+    _plain(axes)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=RULE, linewidth=0.8)
+    axes.set_xlabel("change in SemScore; whiskers: 95 % interval", size=11, color=SOFT)
+    _title(figure, "Variants", f"reworded questions of the dev share, n = {max(one.n for one in variants):,}")
+    return figure
 
 
 def semscore_figure(metrics: Metrics) -> Figure:

@@ -19,13 +19,14 @@ from flows.store.layout import ENVIRONMENT_VARIABLE, Store
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit code 0, or 1 with one message on stderr."""
     options = _parser().parse_args(arguments)
-    folder = Store(options.store).endpoints
     try:
-        return int(options.run(options, folder))
+        store = Store(options.store)
+        try:
+            return int(options.run(options, store.endpoints))
+        except OSError as error:  # as a store on a full disk, or one that is not ours
+            print(f"{error}. Look at the store in {store.root}.", file=sys.stderr)
     except FinetuneError as error:
         print(error, file=sys.stderr)
-    except OSError as error:  # as a store on a full disk, or one that is not ours
-        print(f"{error}. Look at the store in {folder.parent}.", file=sys.stderr)
     return 1
 
 

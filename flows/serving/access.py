@@ -9,25 +9,67 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from flows.endpoint_client import routes
+from flows.endpoint_client.deadline import Deadline
+from flows.errors import ServingError
 from flows.serving.endpoint import Endpoint
 from flows.serving.registry import RUNTIMES
 
 if TYPE_CHECKING:
     from flows.endpoint_client.target import Target
 
+MOST_BYTES = 4 << 20  # of an answer: the models of a big gateway and an engine's metrics take a tenth of it
+
 
 def request(
-    endpoint: Endpoint, method: str, url: str, timeout: float | httpx.Timeout, body: dict[str, Any] | None = None
+    endpoint: Endpoint,
+    method: str,
+    url: str,
+    timeout_s: float,
+    body: dict[str, Any] | None = None,
+    connect_s: float | None = None,
 ) -> httpx.Response:
     """One request, past the environment's proxies if it goes to this machine: they are not meant for that.
 
+    Args:
+        endpoint: whose runtime says what the request needs.
+        method: as GET.
+        url: at that endpoint.
+        timeout_s: seconds for all of it, to the answer's last byte.
+        body: sent as JSON.
+        connect_s: seconds for the connection, if less.
+
+    Returns:
+        Status and body, without headers.
+
     Raises:
-        ServingError: a key that it needs is not here.
-        httpx.HTTPError: no answer.
+        ServingError: a key that it needs is not here, or there can be no such request.
+        httpx.HTTPError: no answer; TimeoutException: not all of it in time.
     """
     runtime = RUNTIMES[endpoint.runtime]
-    client = _client(not routes.on_this_machine(url), runtime.tls(endpoint.process))
-    return client.request(method, url, json=body, headers=runtime.headers(endpoint.process), timeout=timeout)
+    headers = {"Accept-Encoding": "identity"} | runtime.headers(endpoint.process)
+    limits = httpx.Timeout(timeout_s, connect=connect_s or timeout_s)
+    with Deadline(timeout_s) as deadline:
+        more: Any = {"json": body, "headers": headers, "timeout": limits, "extensions": {"trace": deadline.trace}}
+        try:
+            client = _client(not routes.on_this_machine(url), runtime.tls(endpoint.process))
+            with client.stream(method, url, **more) as response:
+                return httpx.Response(response.status_code, content=_body(response))
+        except (httpx.InvalidURL, ValueError) as error:  # the name of a host, or a text that UTF-8 cannot hold
+            raise ServingError(f"Nothing can be asked at {url}: {error}.") from error
+        except httpx.HTTPError as error:
+            if deadline.passed:
+                raise httpx.ReadTimeout(f"not all of the answer within {timeout_s:g} s") from error
+            raise
+
+
+def _body(response: httpx.Response) -> bytes:
+    """The body as it is sent, for it was asked for as it is: a packed one could grow without end."""
+    held = bytearray()
+    for part in response.iter_raw():
+        held += part
+        if len(held) > MOST_BYTES:
+            raise httpx.RemoteProtocolError(f"its answer is longer than {MOST_BYTES >> 20} MiB")
+    return bytes(held)
 
 
 def target(endpoint: Endpoint) -> Target:

@@ -11,6 +11,7 @@ import httpx
 from flows.errors import ServingError, TransientError
 from flows.serving import access, probe
 from flows.serving.endpoint import Endpoint
+from flows.serving.plain import plain
 
 TIMEOUT_S = 300.0
 
@@ -32,7 +33,7 @@ def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: in
             raise ServingError(f"The endpoint {endpoint.name} does not say which model to ask for: {error}") from error
     try:
         body = _body(endpoint, question, instruction, max_tokens)
-        response = access.request(endpoint, "POST", url, httpx.Timeout(TIMEOUT_S, connect=5), body)
+        response = access.request(endpoint, "POST", url, TIMEOUT_S, body, connect_s=5)
     except httpx.HTTPError as error:
         raise TransientError(
             f"The endpoint {endpoint.name} does not answer at {url}: {error or type(error).__name__}. "
@@ -40,9 +41,13 @@ def ask(endpoint: Endpoint, question: str, instruction: str = "", max_tokens: in
         ) from error
     if response.status_code != 200:
         raise ServingError(
-            f"{url} answered {response.status_code}: {response.text[:300]}\n{endpoint.log_words}".rstrip()
+            f"{url} answered {response.status_code}: {plain(response.text, 300)}\n{endpoint.log_words}".rstrip()
         )
-    return str(response.json()["choices"][0]["message"]["content"] or "")
+    try:
+        return str(response.json()["choices"][0]["message"]["content"] or "")
+    except probe.WRONG_SHAPE as error:
+        said = plain(response.text, 300)
+        raise ServingError(f"{url} answered no completion: {said}\n{endpoint.log_words}".rstrip()) from error
 
 
 def curl_line(

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from flows.errors import ServingError
+from flows.serving.plain import plain
 
 LOG_LINES = 50
 # How far back the cause is looked for: when a worker of vLLM fails, 150 lines of other processes follow.
@@ -149,12 +150,13 @@ class StartError(ServingError):
 
 def worth_showing(log_lines: list[str]) -> list[str]:
     """The last `LOG_LINES` of the lines, but for what says nothing."""
-    return [line for line in log_lines if not NOISE.search(line)][-LOG_LINES:]
+    return [plain(line) for line in log_lines if not NOISE.search(line)][-LOG_LINES:]
 
 
 def told(log_lines: list[str]) -> str:
     """The error in the server's own words, in one line: the last that points at no other; empty if there is none."""
-    found = [match[1] for line in log_lines if (match := TOLD.match(line)) and not NOT_THE_ROOT.search(line)]
+    lines = [plain(line) for line in log_lines]
+    found = [match[1] for line in lines if (match := TOLD.match(line)) and not NOT_THE_ROOT.search(line)]
     return found[-1].partition(" [type=")[0].strip()[:300] if found else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,8 @@ from flows.serving.endpoint import Endpoint
 from flows.serving.history import History, Sample
 from flows.serving.metrics import Counters
 from flows.serving.state import State
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,10 @@ class Check:
 
 
 def check(endpoint: Endpoint, history: History, now: datetime) -> Check:
-    """Ask, cheapest first. `history` is only read; `now` is the time to write down."""
+    """Ask, cheapest first. `history` is only read; `now` is the time to write down.
+
+    What breaks the check itself off counts as a miss: a server whose answers nobody foresaw is not a good one.
+    """
     at = round(now.timestamp(), 1)
     began = time.monotonic()
     total: float | None = None
@@ -48,8 +54,16 @@ def check(endpoint: Endpoint, history: History, now: datetime) -> Check:
         answer = _generation(found, counters)
     except probe.ProbeError as error:
         return Check(endpoint, Sample(at, None), total, error)
+    except Exception as error:
+        logger.exception("%s: the check broke off.", endpoint.name)
+        return Check(endpoint, Sample(at, None), None, broken_off(error))
     sample = Sample(at, round(cheap_s + answer.seconds, 4), round(answer.tokens_per_s, 2))
     return Check(good, sample, None if total is None else total + 1)
+
+
+def broken_off(error: Exception) -> probe.ProbeError:
+    """A check or a look that broke off, as the miss that it counts as."""
+    return probe.ProbeError(f"The look at it broke off ({type(error).__name__}: {error}).")
 
 
 def _generation(endpoint: Endpoint, before: Counters | None) -> probe.Answer:

@@ -24,6 +24,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.errors import ServingError
+from flows.serving.model_folder import check_regular
 
 NAME = "model-definition.yaml"
 MAX_BYTES = 65536
@@ -107,6 +108,7 @@ def read_definition(path: Path) -> Model:
         ServingError: there is no such file, or it is not of this format; names file, line and field.
     """
     try:
+        check_regular(path)
         with path.open("rb") as stream:
             text = stream.read(MAX_BYTES + 1)
     except OSError as error:
@@ -121,7 +123,7 @@ def read_definition(path: Path) -> Model:
         loader = _PlainLoader(text.decode("utf-8"))
         node = loader.get_single_node()
         held = loader.construct_document(node) if node else None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ServingError(f"{path}{_where(error)}") from error
     try:
         return Definition.model_validate(held).models[0]
@@ -160,8 +162,12 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # a date or number that is none
-            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+        except (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError) as error:
+            # A date, number or `!!bool` that is none.
+            problem = (
+                str(error) if isinstance(error, ValueError) else f"'{node.value}' is no {node.tag.rpartition(':')[2]}"
+            )
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
 
 
 def _where(error: Exception) -> str:
@@ -196,5 +202,5 @@ def _words(path: Path, node: Any, problem: Any) -> str:
     if field == "models" and problem["type"] == "too_long":
         message = "has more than one model; an endpoint serves one, so give each a folder of its own"
     if not field:
-        message = "holds no model definition: it starts with `models:`"
+        return f"{path}, line {line}: this is no model definition: that begins with `models:`."
     return f"{path}, line {line}: {field} {message or problem['msg'].lower()}."

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.errors import ServingError
 from flows.serving import probe, records
+from flows.serving.checks import broken_off
 from flows.serving.endpoint import Endpoint, ExternalRecord
 from flows.serving.front import folder as fronts
 from flows.serving.state import State
@@ -72,13 +73,11 @@ def _asked(folder: Path, names: Sequence[str]) -> list[Endpoint]:
 
 
 def _current(folder: Path, endpoint: Endpoint) -> Endpoint:
-    """`current`, whatever goes wrong with this one."""
     try:
         return current(folder, endpoint)
-    except Exception as error:
+    except Exception as error:  # whatever one of them does, the others are shown
         logger.exception("%s: the look at it broke off.", endpoint.name)
-        why = f"Its state is not known: {type(error).__name__}: {error}."
-        return endpoint.model_copy(update={"state": State.UNHEALTHY, "why": why})
+        return endpoint.model_copy(update={"state": State.UNHEALTHY, "why": str(broken_off(error))})
 
 
 def _behind_front(endpoint: Endpoint) -> Endpoint:

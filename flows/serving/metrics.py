@@ -5,6 +5,7 @@ To read another engine, add its names to `NAMES`. Source: serving.md 3.1 of vLLM
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -48,10 +49,10 @@ def read(endpoint: Endpoint) -> Counters | None:
     if not endpoint.metrics_path:
         return None
     try:
-        text = probe.page(endpoint, endpoint.metrics_path, TIMEOUT_S)
-        return parse(text)
-    except (probe.ProbeError, ValueError):
+        counters = parse(probe.page(endpoint, endpoint.metrics_path, TIMEOUT_S))
+    except (probe.ProbeError, *probe.WRONG_SHAPE):
         return None
+    return counters if counters and all(map(math.isfinite, counters)) else None
 
 
 def parse(text: str) -> Counters | None:

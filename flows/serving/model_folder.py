@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,17 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 TRAINER_STATE = re.compile(r"^(training_args\.bin|(optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth))$")
 SHARD = re.compile(r"^(.*)-(\d{5})-of-(\d{5})\.safetensors$")
 MAX_HEADER_BYTES = 100_000_000  # as the safetensors library
+MOST_PROBLEMS = 5  # of one kind that are told one by one
+
+
+def check_regular(path: Path) -> None:
+    """Open nothing but a file: a pipe would be waited for, without end.
+
+    Raises:
+        OSError: there is no such file, or it is none; `strerror` says so.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "It is no ordinary file", str(path))
 
 
 def check_model(folder: Path, *, allow_pickle: bool = False) -> None:
@@ -61,13 +75,16 @@ def check_gguf(folder: Path, name: str = "") -> None:
         ServingError: there is none, or it is none.
     """
     files = [folder / name] if name else gguf_files(folder)[:1]
-    if not files or not files[0].is_file():
+    if not files or files[0].name not in os.listdir(folder) or not files[0].is_file():
         raise ServingError(
             f"{folder} holds no {name or '*.gguf file'}. llama.cpp reads GGUF: convert the model with its "
             "convert_hf_to_gguf.py, or choose another variant."
         )
-    with files[0].open("rb") as stream:
-        magic = stream.read(4)
+    try:
+        with files[0].open("rb") as stream:
+            magic = stream.read(4)
+    except OSError as error:
+        raise ServingError(f"{files[0]} cannot be read: {error.strerror}.") from error
     if magic != b"GGUF":
         raise ServingError(f"{files[0]} is no GGUF file (it starts with {magic!r}). {_pointer(files[0])}".rstrip())
 
@@ -113,42 +130,44 @@ def _config_problems(folder: Path) -> list[str]:
 
 def _json_problems(path: Path) -> list[str]:
     try:
+        check_regular(path)
         held: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
         return [f"{path} is missing."]
-    except (OSError, ValueError) as error:
-        return [f"{path} cannot be read: {error}."]
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"{path} cannot be read: {_why(error)}."]
     return [] if isinstance(held, dict) else [f"{path} holds no JSON object."]
 
 
 def _shard_problems(folder: Path) -> list[str]:
     """Shards that the index or the other shards' names tell of and that are not there."""
+    present = {path.name for path in folder.iterdir()}
+    families = {(match[1], match[3]): name for name in sorted(present) if (match := SHARD.match(name))}
     expected: dict[str, str] = {}
-    for path in folder.glob("*.safetensors"):
-        if match := SHARD.match(path.name):
-            count = int(match[3])
-            names = (f"{match[1]}-{number:05d}-of-{match[3]}.safetensors" for number in range(1, count + 1))
-            expected |= dict.fromkeys(names, f"{path.name} is one of {count}")
+    for (stem, count), name in families.items():
+        names = (f"{stem}-{number:05d}-of-{count}.safetensors" for number in range(1, int(count) + 1))
+        expected |= dict.fromkeys(names, f"{name} is one of {int(count)}")
     index = folder / INDEX
     if index.exists():
         try:
+            check_regular(index)
             named = set(json.loads(index.read_bytes())["weight_map"].values())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return [f"{index} is no index of weights: {error or type(error).__name__}."]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return [f"{index} is no index of weights: {_why(error)}."]
         odd = sorted(str(name) for name in named if not isinstance(name, str) or Path(name).name != name)
         if odd:
-            return [f"{index} names {odd[0]!r}, which is no file of this folder."]
+            return [f"{index} names {odd[0][:200]!r}, which is no file of this folder."]
         expected |= dict.fromkeys(named, f"{INDEX} names it")
-    return [
-        f"{folder / name} is missing, though {why}. Copy the folder again."
-        for name, why in sorted(expected.items())
-        if not (folder / name).exists()
-    ]
+    missing = sorted(name for name in expected if name not in present or not (folder / name).exists())
+    found = [f"{folder / n} is missing, though {expected[n]}. Copy the folder again." for n in missing[:MOST_PROBLEMS]]
+    more = len(missing) - MOST_PROBLEMS
+    return [*found, f"{more} more files of {folder} are missing."] if more > 0 else found
 
 
 def _safetensors_problems(path: Path) -> list[str]:
     """A safetensors file is as long as its header says: 8 bytes of length, a JSON header, the tensors."""
     try:
+        check_regular(path)
         size = path.stat().st_size
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -160,12 +179,19 @@ def _safetensors_problems(path: Path) -> list[str]:
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         whole = 8 + length + max(ends, default=0)
     except OSError as error:
-        return [f"{path} cannot be read: {error.strerror}. A broken link?"]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        hint = " A broken link?" if isinstance(error, FileNotFoundError) else ""
+        return [f"{path} cannot be read: {error.strerror}.{hint}"]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
         return [f"{path} is no safetensors file: its header cannot be read."]
     if size == whole:
         return []
     return [f"{path} is {'torn' if size < whole else 'too long'}: {size} of {whole} bytes. Copy it again."]
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
 
 
 def _pointer(path: Path) -> str:

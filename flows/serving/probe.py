@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 import socket
 import time
 from typing import Any, NamedTuple
@@ -12,17 +13,26 @@ import httpx
 from flows.errors import ServingError
 from flows.serving import access
 from flows.serving.endpoint import Endpoint
+from flows.serving.plain import plain
 from flows.serving.registry import RUNTIMES
 from flows.serving.state import State
 
 IDENTITY_TIMEOUT_S = 5.0
 GENERATION_TIMEOUT_S = 15.0
+MOST_TOKENS = 1_000_000  # a server that counts more for the 16 asked for counts something else
+LONGEST_NAME = 256  # characters of a model's name that is learned from its server
+NAMES_SHOWN = 5
+# What an answer of the wrong shape raises where it is taken apart: wrong types, no numbers, nested too deeply.
+WRONG_SHAPE = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class ProbeError(Exception):
     """A probe's answer is no; the text says why. `state` is what that makes of the endpoint."""
 
     state = State.UNHEALTHY
+
+    def __init__(self, text: str) -> None:
+        super().__init__(plain(text))  # it quotes the server
 
 
 class ProcessEndedError(ProbeError):
@@ -118,12 +128,12 @@ def identity(endpoint: Endpoint) -> str:
         return endpoint.model
     try:
         served = {str(model["id"]): str(model.get("root", "")) for model in response.json()["data"]}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except WRONG_SHAPE as error:
         raise ProbeError(f"GET {url} answered {response.status_code} and no list of models.") from error
     if not endpoint.model and served:
-        return next((name for name, root in served.items() if endpoint.model_dir in (name, root)), next(iter(served)))
+        return _learned(endpoint, served)
     if endpoint.model not in served:
-        raise CertainError(f"It serves {', '.join(served) or 'no model'}, not {endpoint.model or 'any'}.")
+        raise CertainError(f"It serves {_listed(served) or 'no model'}, not {endpoint.model or 'any'}.")
     if endpoint.identity == "root" and served[endpoint.model] != endpoint.root:
         raise CertainError(f"Its model {endpoint.model} is {served[endpoint.model] or 'unknown'}, not {endpoint.root}.")
     return endpoint.model
@@ -157,14 +167,16 @@ def generation(endpoint: Endpoint, timeout_s: float = GENERATION_TIMEOUT_S) -> A
         raise problem(f"POST {url} answered {response.status_code}: {response.text[:300]}")
     try:
         answer = response.json()
-        tokens = (answer.get("usage") or {}).get("completion_tokens") or 0
+        tokens = int((answer.get("usage") or {}).get("completion_tokens") or 0)
+        if not 0 <= tokens <= MOST_TOKENS:
+            raise ValueError("no count of tokens")
         choice = answer["choices"][0]
         text = (choice["message"].get("content") if "message" in choice else choice["text"]) or ""
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except WRONG_SHAPE as error:
         raise GenerationError(f"POST {url} answered no completion: {response.text[:300]}") from error
     if tokens < 1 and not text:
         raise GenerationError(f"POST {url} answered without a single token.")
-    return Answer(max(1, int(tokens)), seconds)
+    return Answer(max(1, tokens), seconds)
 
 
 def verify(endpoint: Endpoint, generation_timeout_s: float = GENERATION_TIMEOUT_S) -> Endpoint:
@@ -223,6 +235,19 @@ def check(endpoint: Endpoint) -> Endpoint:
         return verify(endpoint)
     except ProbeError as error:
         return endpoint.model_copy(update={"state": error.state, "why": str(error)})
+
+
+def _learned(endpoint: Endpoint, served: dict[str, str]) -> str:
+    """The name by which an endpoint's model is asked for that came without one; it goes into records and messages."""
+    name = next((name for name, root in served.items() if endpoint.model_dir in (name, root)), next(iter(served)))
+    if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        raise ProbeError(f"It calls its model {reprlib.repr(name)}, which is no name: name the model in the settings.")
+    return name
+
+
+def _listed(names: dict[str, str]) -> str:
+    shown = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in list(names)[:NAMES_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
 
 
 def _request(

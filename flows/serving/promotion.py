@@ -30,6 +30,7 @@ from flows.serving.revisions import Revision
 from flows.serving.state import State
 from flows.serving.stop import end, end_behind, end_leftovers
 from flows.serving.variants.launch import Launch
+from flows.store.paths import folder
 
 LAST_LOOK_S = 60.0  # a candidate that serves traffic already may be busy
 
@@ -65,7 +66,7 @@ class Promotion:
 
     def __init__(self, config: ServeConfig, model_dir: Path, endpoints_dir: Path, maker: Maker = Maker()) -> None:
         self.config = start.with_image(config)
-        self.model_dir = model_dir if model_dir == Path() else model_dir.expanduser().resolve()
+        self.model_dir = model_dir if model_dir == Path() else folder(model_dir, "model")
         self.endpoints_dir = endpoints_dir
         self.maker = maker
         self.current: Endpoint | None = None
@@ -80,7 +81,8 @@ class Promotion:
 
         Raises:
             ServingError: settings that cannot work, no such folder, no whole model in it, the old process could not be
-                ended, another revision serves than the maker expects, or the name was stopped while this waited.
+                ended, another revision serves than the maker expects, the name would lose its token check, or it was
+                stopped while this waited.
         """
         start.check(self.config, self.model_dir)
         self._stopped_before = records.stopped_at(self.endpoints_dir, self.config.name)
@@ -94,6 +96,7 @@ class Promotion:
                 raise ServingError(
                     f"{self.config.name} does not serve revision {self.maker.instead_of} any more: nothing is done."
                 )
+            self.config = _with_the_front_of(old, self.config)
         except BaseException:
             self._held.close()
             raise
@@ -344,3 +347,22 @@ def start_endpoint(
     with Promotion(config, model_dir, endpoints_dir, maker) as promotion:
         promotion.start(progress)
         return promotion.serving or promotion.commit()
+
+
+def _with_the_front_of(old: Endpoint | None, config: ServeConfig) -> ServeConfig:
+    """The settings with the front that the name has, unless they say something of it: clients rely on its address.
+
+    Raises:
+        ServingError: they switch a front off that asks for tokens, which would leave the endpoint open to all.
+    """
+    front = old.front if old and old.state is not State.STOPPED else None
+    if front is None or config.front.enabled:
+        return config
+    if "enabled" not in config.front.model_fields_set:
+        return config.model_copy(update={"front": front.options})
+    if front.guarded:
+        raise ServingError(
+            f"serve.front.enabled: {config.name} is asked through its front, with tokens; without it it would be open "
+            "to whoever reaches it. Leave the front on, or stop the endpoint first."
+        )
+    return config

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import re
 
-SECRET = re.compile(r"_(TOKEN|KEY|SECRET|PASSWORD|AUTH_STRING|CONNECTION_URL)$")
+# As a word of the name, or as its end: TOKEN, HF_TOKEN_2, my_token, OPENAI_APIKEY, PGPASSWORD; not MAX_TOKENS.
+SECRET = re.compile(
+    r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|AUTH_STRING|CONNECTION_(URL|STRING))(_|$)"
+    r"|(APIKEY|PASSWORD|PASSWD)$",
+    re.IGNORECASE,
+)
 PREFECT = "PREFECT_"  # how we reach Prefect is nothing to what we start
 
 

@@ -83,6 +83,13 @@ def check(config: ServeConfig, model_dir: Path) -> None:
     Raises:
         ServingError: there is no such folder, no whole model in it, or a setting cannot work; a line a problem.
     """
+    try:
+        _check(config, model_dir)
+    except OSError as error:
+        raise ServingError(f"Cannot read {error.filename or model_dir}: {error.strerror}.") from error
+
+
+def _check(config: ServeConfig, model_dir: Path) -> None:
     here = model_dir.is_dir()
     if not here and not _elsewhere(config):
         raise ServingError(f"Cannot serve {model_dir}: there is no such folder. Give the folder of a saved model.")

@@ -13,18 +13,19 @@ be pulled first.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flows.errors import ServingError
 from flows.serving import history as histories
 from flows.serving import records, replicas, restarts, revisions
-from flows.serving.checks import check
+from flows.serving.checks import broken_off, check
 from flows.serving.endpoint import Endpoint
 from flows.serving.front import following
-from flows.serving.history import Change, History
+from flows.serving.history import Change, History, Sample
 from flows.serving.state import State
 from flows.serving.stop import end_leftovers, end_replicas, stop_endpoint
 from flows.serving.sweep import end_orphans
@@ -32,6 +33,7 @@ from flows.serving.thresholds import decide
 
 THREADS = 200
 LONGEST_PASS = timedelta(minutes=5)
+LONGEST_LOOK_S = 300.0
 LONGEST_DRAIN_S = 10.0  # of what a pass ends: it must not make the next one late
 UNKNOWN_BUDGET = timedelta(minutes=30)  # of a start whose watcher was killed before it could write its budget down
 
@@ -57,11 +59,24 @@ def watch(endpoints_dir: Path, now: datetime) -> list[Change]:
     names = sorted({name.partition(".")[0] for name in recorded})
     crowded = frozenset(name.partition(".")[0] for name in recorded if "." in name)
     look = partial(_watch_one, endpoints_dir, now, crowded)
-    with ThreadPoolExecutor(max_workers=min(THREADS, len(names)) + 1) as pool:
+    pool = ThreadPoolExecutor(max_workers=min(THREADS, len(names)) + 1)
+    try:
         orphans = pool.submit(_end_orphans, endpoints_dir)
-        changes = [change for found in pool.map(look, names) for change in found]
-        if error := orphans.exception():
-            logger.error("What runs without a record is not known: %s", error)
+        looks = {pool.submit(look, name): name for name in names}
+        under_way: list[Future[Any]] = [orphans, *looks]
+        late = wait(under_way, LONGEST_LOOK_S).not_done
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    if orphans not in late and (error := orphans.exception()):
+        logger.error("What runs without a record is not known: %s", error)
+    changes = []
+    for one, name in looks.items():
+        if one in late:
+            logger.error("%s: the look at it did not end in %g s; the pass ends without it.", name, LONGEST_LOOK_S)
+        elif error := one.exception():
+            logger.error("%s: the look at it broke off (%s).", name, error)
+        else:
+            changes += one.result()
     return changes
 
 
@@ -92,7 +107,7 @@ def _watch_one(folder: Path, now: datetime, crowded: frozenset[str], name: str) 
     """Look at one; `crowded` are names with further records beside them: a candidate, replicas, leftovers."""
     if name in crowded:
         _sweep(folder, name)
-    history = histories.load(folder, name)
+    history, found = histories.load(folder, name), None
     try:
         found = records.load(folder, name)
         if found is None:
@@ -103,14 +118,24 @@ def _watch_one(folder: Path, now: datetime, crowded: frozenset[str], name: str) 
     except OSError as error:  # as a full disk: it ends the look at this endpoint, not the pass
         logger.error("%s: what was found could not be written down (%s).", name, error)
         return []
-    except Exception:  # nobody else's changes may be lost by it
+    except Exception as error:  # nobody else's changes may be lost by it
         logger.exception("%s: the look at it broke off.", name)
-        return []
+        history = histories.load(folder, name)
+        changes = _missed(found, history, error, now)
     try:
         histories.save(folder, name, history)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         logger.error("%s: its history could not be written (%s).", name, error)
     return changes
+
+
+def _missed(found: Endpoint | None, history: History, error: Exception, now: datetime) -> list[Change]:
+    """A look that broke off is a missed check: by the same rules it makes the endpoint DEGRADED, then UNHEALTHY."""
+    if found is None or found.state in (State.STOPPED, State.DRAINING):
+        return []
+    history.add(Sample(round(now.timestamp(), 1), None))
+    state, why = decide(history, State.HEALTHY, broken_off(error), found.failure_threshold, now)
+    return history.move(found.name, state, why, now)
 
 
 def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime, *, crowded: bool) -> list[Change]:

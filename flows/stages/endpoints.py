@@ -30,6 +30,7 @@ from flows.store.layout import Store
 PAGE = "endpoints"
 MOST_PLOTS = 20  # each is a picture of 10 KiB in the artifact
 PLOT_AGE = datetime.timedelta(minutes=10)
+LONGEST_MESSAGE = 20_000  # characters of an error: a state of Prefect is no file
 EVENTS = ("healthy", "degraded", "unhealthy", "failed", "promoted", "rolled-back")
 
 
@@ -180,6 +181,16 @@ def failed(error: FinetuneError) -> State[Any]:
 
     Prefect logs the message.
     """
-    first = str(error).splitlines()[0]
-    create_markdown_artifact(f"# Failed\n\n```\n{error}\n```", key="failure", description=first[:200])
-    return Failed(message=str(error))
+    words = _cut(str(error)) or type(error).__name__
+    first = words.splitlines()[0]
+    create_markdown_artifact(f"# Failed\n\n```\n{words}\n```", key="failure", description=first[:200])
+    return Failed(message=words)
+
+
+def _cut(words: str) -> str:
+    """The beginning, which says what is wrong, and the end, which is a log's."""
+    left_out = len(words) - LONGEST_MESSAGE
+    if left_out <= 0:
+        return words
+    half = LONGEST_MESSAGE // 2
+    return f"{words[:half]}\n({left_out} characters are left out here)\n{words[-half:]}"

@@ -77,6 +77,8 @@ def _checked(
                 return promotion.serving
             words = f"{candidate.state.value} at {candidate.url}"
             note(run, checks, CheckReport(name="healthy", passed=True, words=words, seconds=time.monotonic() - started))
+            if (named := name_check(promotion)) is not None:
+                judge(run, checks, named)
             if options.rows and evaluation is not None:
                 _ask_questions(run, promotion, evaluation, own=evaluation == own_evaluation, checks=checks)
             elif options.rows:
@@ -94,6 +96,25 @@ def _checked(
         raise
     except FinetuneError as error:
         raise StageError(NAME, str(error)) from error
+
+
+def name_check(promotion: Promotion) -> CheckReport | None:
+    """Whether requests that name the current model are understood by the candidate; None where nothing changes.
+
+    Clients of a front keep address and token, and would send the old name. While both serve, no name suits both.
+    """
+    current, candidate = promotion.current, promotion.candidate
+    if current is None or candidate is None or current.front is None or current.model == candidate.model:
+        return None
+    strategy = promotion.config.promotion.strategy
+    how = "clients must ask for it from then on" if strategy == "replace" else f"{strategy} would fail their requests"
+    return CheckReport(
+        name="same model name",
+        passed=strategy == "replace",
+        words=f"clients ask for {current.model}, the candidate answers to {candidate.model} only: {how}. A name that "
+        "stays is serve.served_model_name, with a variant that takes one (vllm, sglang, llama-cpp)",
+        seconds=0.0,
+    )
 
 
 def _show(run: RunContext, config: ServeConfig, checks: list[CheckReport], error: str = "") -> None:

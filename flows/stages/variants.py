@@ -13,7 +13,7 @@ from flows.config import Config
 from flows.errors import ConfigError
 from flows.training.config import FinetuneConfig, PretrainConfig
 
-NAME = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+NAME = r"^[0-9a-z]([0-9a-z-]{0,30}[0-9a-z])?$"
 STAGES: dict[str, type[Config]] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
 
 

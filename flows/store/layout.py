@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from flows.store.paths import folder
+
 ENVIRONMENT_VARIABLE = "FINETUNE_STORE"
 
 
 class Store:
-    """A folder, by default `~/.local/share/prefect-finetune`.
+    """A folder, by default `~/.local/share/prefect-finetune`; ConfigError if it can be none.
 
     artifacts/<kind>/<digest>/  finished outputs of stages, never changed, with manifest.json
     work/<key>/                 a stage at work: checkpoints and half-made output, from which it goes on; then
@@ -25,7 +27,7 @@ class Store:
 
     def __init__(self, root: str = "") -> None:
         place = root or os.environ.get(ENVIRONMENT_VARIABLE, "") or "~/.local/share/prefect-finetune"
-        self.root = Path(place).expanduser().resolve()
+        self.root = folder(place, "store" if root or ENVIRONMENT_VARIABLE not in os.environ else ENVIRONMENT_VARIABLE)
         self.artifacts = self.root / "artifacts"
         self.models = self.root / "models"
         self.results = self.root / "results"

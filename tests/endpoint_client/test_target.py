@@ -6,6 +6,7 @@ from flows.endpoint_client import routes
 from flows.endpoint_client.errors import NoAnswerError, RefusedError
 from flows.endpoint_client.target import Target, check, make_client, models, why
 from tests.endpoint_client.conftest import KEY
+from tests.serving.test_access import DRIPS, answering
 
 
 def test_the_models_are_listed_with_the_key_of_the_variable_or_the_one_given(fake, target):
@@ -82,3 +83,10 @@ def test_an_error_is_one_short_line_without_the_key(target):
         assert why(ValueError(f"first {KEY}.\nsecond"), client) == "first (key)"
         assert len(why(ValueError("x" * 1000), client)) == 200
         assert why(ValueError(), client) == "ValueError"
+
+
+def test_a_list_that_drips_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("flows.endpoint_client.target.CHECK_TIMEOUT_S", 0.15)
+    first, drop, last = DRIPS["body"]
+    with answering([first, *[drop] * 60, last], 0.05) as url, pytest.raises(NoAnswerError, match="does not answer"):
+        models(Target(base_url=f"{url}/v1", model="m"))

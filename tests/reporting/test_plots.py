@@ -4,8 +4,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from flows.evaluation.results import Metrics, RungTruthfulness, SemScore, Truthfulness
+from flows.evaluation.results import Estimate, Metrics, RungTruthfulness, SemScore, Truthfulness
 from flows.reporting import plots
+from flows.reporting.contract import VariantReport
+from flows.reporting.markdown import summary_markdown
+from flows.reporting.write import write_report
 from tests.reporting.conftest import make_report
 
 
@@ -111,3 +114,45 @@ def test_nothing_leaves_the_picture(report, draw):
     assert drawn.y0 >= 0
     assert drawn.x1 <= figure.get_figwidth()
     assert drawn.y1 <= figure.get_figheight()
+
+
+VARIANTS = [
+    VariantReport(
+        name="slow",
+        overrides=["finetune.learning_rate=0.0001"],
+        n=24,
+        trained=Estimate(mean=0.41, ci95=(0.35, 0.48)),
+        delta=Estimate(mean=0.08, ci95=(-0.01, 0.17)),
+        seconds=171.0,
+    ),
+    VariantReport(
+        name="fast",
+        overrides=["finetune.learning_rate=0.001"],
+        n=24,
+        trained=Estimate(mean=0.51, ci95=(0.45, 0.58)),
+        delta=Estimate(mean=0.18, ci95=(0.1, 0.26)),
+        seconds=168.0,
+        chosen=True,
+    ),
+    VariantReport(name="wild", overrides=["finetune.learning_rate=9"], why="The loss is not a number any more."),
+]
+
+
+def test_the_plot_of_variants_says_which_was_chosen_and_which_failed():
+    figure = plots.variants_figure(VARIANTS)
+    said = texts(figure)
+    assert {"slow", "+0.08 (−0.01 to +0.17)", "chosen: +0.18 (+0.10 to +0.26)", "wild", "failed"} <= set(said)
+    assert "reworded questions of the dev share, n = 24" in said
+
+
+def test_variants_stand_in_page_summary_and_folder(report, tmp_path):
+    told = report.model_copy(update={"variants": VARIANTS})
+    write_report(told, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    summary = summary_markdown(told, None)
+    for words in ("finetune.learning_rate=0.001", "The loss is not a number any more.", "+0.18"):
+        assert words in page
+        assert words.replace("_", "\\_") in summary
+    assert (tmp_path / "variants.png").stat().st_size > 10_000
+    write_report(report, tmp_path)
+    assert "Variants" not in (tmp_path / "report.html").read_text()

@@ -131,8 +131,8 @@ def test_the_mount_of_the_format_stands_for_the_folder(tmp_path, model_path, bel
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no model definition"),
-        ("just a text", "holds no model definition"),
+        ("", "this is no model definition: that begins with `models:`"),
+        ("just a text", "this is no model definition: that begins with `models:`"),
         ("models: []", r"models list should have at least 1 item"),
         ("models:\n\t- name: m\n", "line 2: a tab stands where YAML wants spaces; indent with spaces."),
         ("models:\n  - name: m\n    model_path: /m\n\n    service: {port: 1}", r"line 5: models\[0\]\.service\.port"),
@@ -242,3 +242,23 @@ def test_an_action_that_fails_ends_the_start_and_is_named(tmp_path):
     done = subprocess.run(launch.command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "one\n")
     assert done.stderr == "pre_start action 2 (run_command) failed\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (SHORT.replace("8000", "!!int ''"), "line 1: '' is no int."),
+        (SHORT.replace("8000", "!!bool x"), "line 1: 'x' is no bool."),
+        ("- models", "line 1: this is no model definition: that begins with `models:`."),
+    ],
+)
+def test_what_no_value_can_be_and_a_list_are_told_in_words(tmp_path, text, why):
+    with pytest.raises(ServingError) as error:
+        read_definition(write(tmp_path, text) / NAME)
+    assert str(error.value) == f"{tmp_path / NAME}, {why}"
+
+
+def test_a_quotation_without_an_end_is_told_in_words(tmp_path):
+    text = SHORT.replace("start_command: serve", "start_command: serve 'it, shell: null")
+    with pytest.raises(ServingError, match=r"start_command: \"serve 'it\": No closing quotation\. Close it\."):
+        launched(tmp_path, text)

@@ -50,6 +50,29 @@ def test_what_cannot_work_is_told_with_its_field(tmp_path, options, settings, me
     assert message in problem
 
 
+@pytest.mark.parametrize("image", ["../../etc", "a//b", "https://x/y", "Upper", "a b", "x:", "x\n", "a/../b", "-x"])
+def test_what_is_no_image_s_name_is_refused_by_its_field(tmp_path, image):
+    (problem,) = told(tmp_path, {}, variant="vllm", vllm={"image": image})
+    assert problem.startswith(f"serve.vllm.image: {image!r} is no image's name; give one as ")
+    assert "serve.docker.image" in told(tmp_path, {"image": image}, **VLLM)[0]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "vllm",
+        "vllm/vllm-openai:v0.32.0",
+        "localhost:5000/a/b_c__d.e--f:latest",
+        "nvcr.io/nim/meta/llama-3.1-8b-instruct:2.0.11",
+        "ghcr.io/ggml-org/llama.cpp:server@sha256:" + "0af1" * 16,
+        "Registry.example.org/x",
+        "0af1" * 16,
+    ],
+)
+def test_the_names_that_engines_take_are_not_refused(tmp_path, image):
+    assert told(tmp_path, {"image": image}, **VLLM) == []
+
+
 def test_what_can_work_is_not_refused(tmp_path):
     shared = {"image": "vllm:1", "gpu_memory_utilization": 0.5}
     assert told(tmp_path, {"gpus": 0.5}, variant="vllm", vllm=shared) == []

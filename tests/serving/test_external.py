@@ -153,6 +153,9 @@ def test_who_does_not_answer_within_the_budget_is_given_up_in_words(gateway, tmp
     [
         ("", "say where the server is"),
         ("llm.example.org/v1", "is no address"),
+        ("http://[::1", "is no address"),
+        ("http://a..b/v1", "is no address"),
+        (f"http://{'a' * 64}.example.org/v1", "is no address"),
         ("ftp://llm.example.org/v1", "is no address"),
         ("http://llm.example.org:99999/v1", "is no address"),
         ("https://llm.example.org", "give the base URL of the API, as https://llm.example.org/v1"),

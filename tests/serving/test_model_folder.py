@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from flows.errors import ServingError
-from flows.serving import model_folder
+from flows.serving import definition, model_folder
 from tests.serving.folders import adapter, model, safetensors, sharded
 
 
@@ -160,3 +161,53 @@ def test_all_problems_are_told_at_once(tmp_path):
     (tmp_path / "model-00003-of-00003.safetensors").unlink()
     assert len(problems(tmp_path)) == 4
     assert json.loads((tmp_path / model_folder.INDEX).read_text())
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", model_folder.INDEX, "adapter_model.safetensors", definition.NAME]
+)
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    folder = adapter(model(tmp_path))
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(ServingError, match=rf"{name}.* It is no ordinary file\.|{name}: It is no ordinary file"):
+        definition.read_definition(folder / name) if name == definition.NAME else model_folder.check_model(folder)
+
+
+def test_a_pipe_that_looks_like_gguf_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.gguf")
+    with pytest.raises(ServingError, match="holds no "):
+        model_folder.check_gguf(tmp_path, "a.gguf")
+    with pytest.raises(ServingError, match="holds no x"):
+        model_folder.check_gguf(tmp_path, "x" * 300)
+
+
+def test_what_is_nested_too_deeply_is_told_in_words(tmp_path):
+    deep = b"[" * 100_000
+    folder = model(tmp_path)
+    (folder / "config.json").write_bytes(deep)
+    (folder / model_folder.INDEX).write_bytes(deep)
+    (folder / "model.safetensors").write_bytes(len(deep).to_bytes(8, "little") + deep)
+    assert problems(folder) == [
+        f"{folder}/config.json cannot be read: it is nested too deeply.",
+        f"{folder}/{model_folder.INDEX} is no index of weights: it is nested too deeply.",
+        f"{folder}/model.safetensors is no safetensors file: its header cannot be read.",
+    ]
+
+
+def test_of_many_missing_files_five_are_named(tmp_path):
+    folder = model(tmp_path)
+    for number in (1, 99999):
+        safetensors(folder / f"model-{number:05d}-of-99999.safetensors")
+    found = problems(folder)
+    assert len(found) == 6
+    assert found[0].startswith(f"{folder}/model-00002-of-99999.safetensors is missing, though model-99999-of-99999")
+    assert found[5] == f"99992 more files of {folder} are missing."
+
+
+def test_an_index_may_name_a_file_that_no_folder_can_hold(tmp_path):
+    folder = model(tmp_path)
+    (folder / model_folder.INDEX).write_text(json.dumps({"weight_map": {"a": "x" * 300}}))
+    assert problems(folder) == [
+        f"{folder}/{'x' * 300} is missing, though {model_folder.INDEX} names it. Copy the folder again."
+    ]

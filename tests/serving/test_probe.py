@@ -9,11 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from flows.errors import ServingError, TransientError
-from flows.serving import probe
+from flows.serving import metrics, probe
 from flows.serving.ask import ask
+from flows.serving.checks import check
 from flows.serving.endpoint import Endpoint, ProcessRecord
+from flows.serving.history import History
 from flows.serving.runtimes import process
 from flows.serving.state import State
+from tests.serving.world import NOON
 
 
 def endpoint_at(url: str) -> Endpoint:
@@ -51,7 +54,7 @@ def server():
         def do_GET(self):
             status, body = answers[self.path]
             time.sleep(getattr(self.server, "delay", {}).get(self.path, 0))
-            data = json.dumps(body).encode()
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -101,6 +104,64 @@ def test_a_server_that_lies_is_not_healthy(server, endpoint, path, answer, why):
     checked = probe.check(endpoint)
     assert checked.state is State.UNHEALTHY
     assert why in checked.why
+
+
+DEEP = b"[" * 100_000
+
+
+def counted(tokens):
+    return {"choices": [{"message": {"content": "yes"}}], "usage": {"completion_tokens": tokens}}
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "why"),
+    [
+        *(("/v1/chat/completions", counted(tokens), "no completion") for tokens in ("many", [1], {"a": 1}, -1, 1e300)),
+        ("/v1/chat/completions", counted(float("inf")), "no completion"),
+        ("/v1/chat/completions", counted(float("nan")), "no completion"),
+        ("/v1/chat/completions", {"choices": {"a": 1}}, "no completion"),
+        ("/v1/chat/completions", {"error": "\ud800\x1b[31mred"}, "no completion"),
+        ("/v1/chat/completions", DEEP, "no completion"),
+        ("/v1/models", DEEP, "no list of models"),
+        ("/v1/models", {"data": [{"id": "\ud800"}]}, "It serves , not /models/a."),
+        ("/v1/models", {"data": [{"id": "x" * 9000}]}, f"It serves {'x' * 256}…, not /models/a."),
+        ("/v1/models", {"data": [{"id": str(n)} for n in range(9)]}, "It serves 0, 1, 2, 3, 4 and 4 more, not"),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_an_answer_of_the_wrong_type_is_a_bad_one_and_fit_to_be_written_down(server, endpoint, path, answer, why):
+    server.answers[path] = (200, answer)
+    checked = probe.check(endpoint)
+    assert checked.state is State.UNHEALTHY
+    assert why in checked.why
+    assert "\x1b" not in checked.model_dump_json()
+    assert check(endpoint, History(), NOON).error is not None
+
+
+@pytest.mark.parametrize("name", ["", "a\x1b]0;title\x07", "two\nlines", "\ud800", "x" * 257])
+def test_a_name_that_no_record_should_hold_is_not_learned(server, endpoint, name):
+    nameless = endpoint.model_copy(update={"model": "", "identity": "none"})
+    server.answers["/v1/models"] = (200, {"data": [{"id": name}]})
+    with pytest.raises(probe.ProbeError, match="which is no name: name the model in the settings"):
+        probe.identity(nameless)
+    server.answers["/v1/models"] = (200, {"data": [{"id": "acme/term-2 (Korean: 무역)"}]})
+    assert probe.identity(nameless) == "acme/term-2 (Korean: 무역)"
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "1e309"])
+def test_counters_that_are_no_numbers_are_none(server, endpoint, value):
+    text = f"vllm:num_requests_running {value}\nvllm:iteration_tokens_total_count 1\nvllm:request_success_total 1\n"
+    server.answers["/metrics"] = (200, text.encode())
+    counting = endpoint.model_copy(update={"metrics_path": "/metrics"})
+    assert metrics.read(counting) is None
+    server.answers["/metrics"] = (200, text.replace(value, "2").encode())
+    assert metrics.read(counting) == (2, 1, 1)
+
+
+def test_a_check_that_breaks_off_is_a_miss(endpoint, monkeypatch):
+    monkeypatch.setattr(probe, "reachable", lambda endpoint: {}["nothing"])
+    found = check(endpoint, History(), NOON)
+    assert (found.sample.good, str(found.error)) == (False, "The look at it broke off (KeyError: 'nothing').")
 
 
 def test_a_model_that_knows_no_chat_is_asked_to_go_on(server, endpoint):
@@ -214,3 +275,13 @@ def test_asking_an_endpoint_whose_name_nobody_knows_asks_for_the_name_first(serv
     server.answers["/v1/models"] = (404, {})
     with pytest.raises(ServingError, match="fake does not say which model to ask for"):
         ask(nameless, "Hi?")
+
+
+@pytest.mark.parametrize(
+    "answer", [{"choices": []}, b"<html>\x1b[2JWelcome</html>", ["x"], DEEP], ids=lambda a: repr(a)[:30]
+)
+def test_an_answer_to_a_question_that_is_no_completion_is_told_in_words(server, endpoint, answer):
+    server.answers["/v1/chat/completions"] = (200, answer)
+    with pytest.raises(ServingError, match=r"/v1/chat/completions answered no completion: .*\nIts log is") as error:
+        ask(endpoint, "What?")
+    assert "\x1b" not in str(error.value)

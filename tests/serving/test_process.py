@@ -1,9 +1,11 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -130,6 +132,24 @@ def test_secrets_of_the_caller_do_not_reach_the_server(tmp_path, monkeypatch):
     while process.alive(record):
         time.sleep(0.01)
     assert (tmp_path / "log").read_text() == "['CUDA_VISIBLE_DEVICES', 'NGC_API_KEY']\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-m", "http.server", "0", "--directory", "/tmp/hunter2"], " -m http.server)"),
+        (["-c", "import time; time.sleep(600)", "-m", "hunter2"], ")"),
+    ],
+)
+def test_who_holds_a_port_is_named_without_arguments_that_may_hold_a_secret(monkeypatch, arguments, words):
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        try:
+            listener = SimpleNamespace(pid=child.pid, laddr=SimpleNamespace(port=5))
+            monkeypatch.setattr(process.psutil, "net_connections", lambda kind: [listener])
+            name = Path(sys.executable).name
+            assert process.port_owner(5) == f"process {child.pid} ({name}{words}"
+        finally:
+            child.kill()
 
 
 def test_a_command_that_does_not_exist_is_named(tmp_path):

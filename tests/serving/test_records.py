@@ -99,20 +99,21 @@ def test_what_writes_to_the_log_of_a_stopped_endpoint_is_ended_by_the_watcher(tm
         process.stop(server, 0)
 
 
-@pytest.mark.parametrize(("blocked", "code"), [("fake.lock", 0), (f"fake.json.{os.getpid()}", 1)])
+@pytest.mark.parametrize(("blocked", "code"), [("fake.lock", 0), ("fake.json.PID", 1)])
 def test_a_store_that_cannot_be_written_keeps_no_server_running(tmp_path, sleeper, capsys, blocked, code):
     folder = tmp_path / "endpoints"
     records.save(folder, sleeper)
     replica = run("import time; time.sleep(600)", tmp_path / "replica.log")
     records.save(folder, sleeper.model_copy(update={"name": "fake.2", "process": replica}))
-    (folder / f".{blocked}").mkdir()  # where a file would be opened
+    at = folder / f".{blocked.replace('PID', str(os.getpid()))}"
+    at.mkdir()  # where a file would be opened
     assert main(["stop", "fake", "--store", str(tmp_path)]) == code
     told = f"fake: Ended process {sleeper.process.pid}, and 1 replicas. But that could not be written below {folder}"
     assert capsys.readouterr().err.startswith(told if code else "")
     assert not process.alive(sleeper.process)
     assert not process.alive(replica)
 
-    (folder / f".{blocked}").rmdir()
+    at.rmdir()
     assert stop_endpoint("fake", folder).state is State.STOPPED
     assert records.names(folder) == ["fake"]
 

@@ -1,18 +1,29 @@
 import shlex
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from rich.markup import render
 
+from flows.errors import ConfigError, ServingError
+from flows.issue_token import issue_token
 from flows.serving.ask import curl_line, python_lines
 from flows.serving.causes import Cause, StartError, classify, last_lines, told, worth_showing
 from flows.serving.config import ServeConfig
 from flows.serving.endpoint import ExternalRecord
+from flows.serving.front.certificate import refused
 from flows.serving.log_progress import progress_note
+from flows.serving.names import NAME, NAME_OR_NONE
+from flows.serving.promotion import Promotion
 from flows.serving.registry import RUNTIMES, VARIANTS
 from flows.serving.runtimes import process
+from flows.serving.runtimes.kubernetes_options import DNS
+from flows.serving.secret_names import inherited
+from flows.serving.start import check, problems
 from flows.serving.state import State
 from flows.serving.variants import transformers_serve, vllm
+from flows.stages.variants import NAME as TRAINING
 from tests.serving.test_probe import endpoint_at
 
 
@@ -210,3 +221,46 @@ def test_a_curl_line_survives_quotes():
     line = curl_line(endpoint_at("http://127.0.0.1:9/v1"), 'What\'s an "air waybill"; $HOME?')
     assert r"$HOME" in shlex.split(line)[-1]
     assert shlex.split(line)[:3] == ["curl", "-s", "http://127.0.0.1:9/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000])
+def test_a_model_folder_whose_name_is_too_long_is_told_in_words(tmp_path, name):
+    with pytest.raises(ServingError, match="Cannot read .*: File name too long"):
+        check(ServeConfig(), tmp_path / name)
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "circle"])
+def test_a_model_folder_that_can_be_none_is_told_in_words(tmp_path, path):
+    (tmp_path / "circle").symlink_to("circle")
+    given = Path(path) if path[0] == "~" else tmp_path / path
+    with pytest.raises(ConfigError, match="^model: .* cannot be used as a folder: "):
+        Promotion(ServeConfig(), given, tmp_path)
+
+
+def test_a_certificate_of_nobody_is_told_in_words():
+    assert refused("~nobody-of-this-name/x") == "~nobody-of-this-name/x: Could not determine home directory."
+
+
+LIKE_SECRETS = "TOKEN SECRET KEY PGPASSWORD my_token HF_TOKEN_X OPENAI_APIKEY AWS_ACCESS_KEY_ID db_password MY_PASSWD"
+ALIKE = "VLLM_MAX_TOKENS TOKENIZERS_PARALLELISM PWD MONKEY SSH_AUTH_SOCK"
+BLOCK = str(signature(issue_token.fn).parameters["block"])
+
+
+@pytest.mark.parametrize("name", LIKE_SECRETS.split())
+def test_what_is_called_like_a_secret_is_refused_and_not_inherited(monkeypatch, name):
+    (problem,) = problems(ServeConfig(environment=[f"{name}=x"]))
+    assert problem.startswith(f"serve.environment: {name} looks like a secret")
+    monkeypatch.setenv(name, "x")
+    assert name not in inherited()
+
+
+@pytest.mark.parametrize("name", ALIKE.split())
+def test_what_only_sounds_like_a_secret_is_passed_on(monkeypatch, name):
+    assert problems(ServeConfig(environment=[f"{name}=x"])) == []
+    monkeypatch.setenv(name, "x")
+    assert inherited()[name] == "x"
+
+
+@pytest.mark.parametrize("pattern", [NAME, NAME_OR_NONE, TRAINING, DNS, BLOCK])
+def test_patterns_are_printed_whole_where_square_brackets_are_markup(pattern):
+    assert render(pattern).plain == pattern

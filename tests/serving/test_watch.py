@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -20,6 +21,8 @@ from flows.serving.stop import stop_endpoint
 from flows.serving.watch import watch
 from flows.serving.watch_options import WatchOptions
 from tests.serving.world import NOON, World
+
+watch_module = sys.modules["flows.serving.watch"]
 
 
 @pytest.fixture
@@ -70,6 +73,35 @@ def test_misses_are_counted_and_two_good_checks_make_it_good_again(world, fault,
     assert "one more good check" in world.history.why
     assert world.watch() == ["healthy"]
     assert world.history.why == ""
+
+
+def test_looks_that_break_off_are_misses_until_it_is_unhealthy(world, monkeypatch):
+    world.start()
+    world.watch()
+    monkeypatch.setattr("flows.serving.watch._heal_front", lambda *_: {}["nothing"])
+    assert [world.watch() for _ in range(4)] == [[], ["degraded"], ["unhealthy"], []]
+    assert world.history.why == "The look at it broke off (KeyError: 'nothing')."
+    assert len(world.history.samples) == 5
+    monkeypatch.undo()
+    assert world.watch() + world.watch() == ["healthy"]
+
+
+def test_a_look_that_hangs_or_breaks_keeps_no_change_of_another_back(world, monkeypatch, caplog):
+    world.start()
+    for name in ("broken", "hung"):
+        records.save(world.folder, records.load(world.folder, "fake").model_copy(update={"name": name}))
+    look, free = watch_module._watch_one, threading.Event()
+    odd = {"hung": free.wait, "broken": lambda: int("many")}
+    monkeypatch.setattr(watch_module, "_watch_one", lambda *a: odd[a[3]]() if a[3] in odd else look(*a))
+    monkeypatch.setattr(watch_module, "LONGEST_LOOK_S", 2)
+    try:
+        assert world.watch() == ["promoted", "healthy"]
+    finally:
+        free.set()
+    assert "hung: the look at it did not end in 2 s" in caplog.text
+    assert "broken: the look at it broke off (invalid literal" in caplog.text
+    for name in odd:
+        records.delete(world.folder, name)
 
 
 def test_one_good_check_ends_a_degradation(world):

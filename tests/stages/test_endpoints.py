@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 import pytest
 
 from flows import watch_endpoints as watching
+from flows.errors import ServingError
+from flows.list_endpoints import list_endpoints
 from flows.serving import records
 from flows.serving.history import Change
 from flows.serving.state import State
 from flows.stages import endpoints
+from flows.stop_endpoint import stop_endpoint
 from tests.stages.test_endpoint_target import endpoint
 
 
@@ -50,3 +53,21 @@ def test_the_watcher_sends_every_event_before_it_writes_anything_down(tmp_path, 
     monkeypatch.setattr(watching, "tell_watched", lambda *_: None)
     watching.watch_endpoints.fn(str(tmp_path))
     assert done == ["event of a", "event of b", "variable of a", "variable of b"]
+
+
+def test_a_message_of_megabytes_is_cut_in_its_middle(monkeypatch):
+    shown = {}
+    monkeypatch.setattr(endpoints, "create_markdown_artifact", lambda text, **more: shown.update(text=text))
+    state = endpoints.failed(ServingError("beginning " + "x" * 10_000_000 + " end"))
+    assert state.message.startswith("beginning x")
+    assert state.message.endswith("\n" + "x" * 9996 + " end")
+    assert "(9980014 characters are left out here)" in state.message
+    assert state.message in shown["text"]
+    assert endpoints.failed(ServingError("short")).message == "short"
+
+
+@pytest.mark.parametrize("run", [list_endpoints, watching.watch_endpoints, stop_endpoint])
+def test_a_store_that_can_be_none_is_told_in_words(monkeypatch, run):
+    monkeypatch.setattr(endpoints, "create_markdown_artifact", lambda *_, **__: None)
+    state = run.fn(store="/etc/passwd", **({"name": "demo"} if run is stop_endpoint else {}))
+    assert (state.is_failed(), state.message) == (True, "store: '/etc/passwd' is no folder. Give the path of one.")

@@ -125,3 +125,21 @@ def figures(errors=0, ttft_s=0.25):
 def test_the_load_run_tells_of_each_what_failed(current, words):
     own = "40.0 tokens/s, first token within 0.25 s (p99), no request failed"
     assert load_check._words(figures(), current) == own + words
+
+
+@pytest.mark.parametrize(
+    ("front", "names", "strategy", "passed"),
+    [
+        (True, ("/models/a", "/models/b"), "canary", False),
+        (True, ("/models/a", "/models/b"), "replace", True),
+        (True, ("trade", "trade"), "canary", None),
+        (False, ("/models/a", "/models/b"), "replace", None),
+    ],
+)
+def test_a_name_that_clients_do_not_know_is_told_and_shares_no_traffic(front, names, strategy, passed):
+    current, candidate = (SimpleNamespace(model=name, front=SimpleNamespace() if front else None) for name in names)
+    config = ServeConfig(promotion={"strategy": strategy}, front={"enabled": True})
+    check = promote.name_check(SimpleNamespace(current=current, candidate=candidate, config=config))
+    assert (check.passed if check else None) is passed
+    if check:
+        assert "clients ask for /models/a, the candidate answers to /models/b only" in check.words

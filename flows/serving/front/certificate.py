@@ -27,7 +27,11 @@ def place(path: str) -> Path:
 
 def refused(path: str) -> str:
     """Why a path that a person gave cannot be taken; empty if it can."""
-    if not Path(path).expanduser().is_absolute():
+    try:
+        absolute = Path(path).expanduser().is_absolute()
+    except RuntimeError as error:
+        return f"{path}: {str(error).rstrip('.')}."
+    if not absolute:
         return f"{path} must begin with / or ~: whoever starts the front again may do so in another folder."
     return unusable(place(path))
 

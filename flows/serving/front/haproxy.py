@@ -69,11 +69,13 @@ frontend public
     acl long req.fhdr(authorization),length -m int gt 1024
     acl one_header req.fhdr_cnt(authorization) eq 1
     acl scheme var(txn.scheme) -m str -i bearer backendai
+    acl more_words req.fhdr(authorization),word(3,' '),length -m int gt 0
     acl known var(txn.expires) -m int gt 0
     acl in_time var(txn.expires),sub(txn.now) -m int gt 0
     http-request return {long} if guarded long
     http-request return {none} if guarded !one_header
     http-request return {none} if guarded !scheme
+    http-request return {none} if guarded more_words
     http-request return {wrong} if guarded !known
     http-request return {expired} if guarded !in_time
     http-request del-header authorization if guarded

@@ -42,6 +42,11 @@ ENGINES = "engines.txt"  # in the folder of records: a socket a line
 
 logger = logging.getLogger(__name__)
 choose_port = process.choose_port
+# [host[:port]/]path[:tag][@digest]: https://pkg.go.dev/github.com/distribution/reference
+IMAGE = re.compile(
+    r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[0-9a-z]+(?:[._/-]+[0-9a-z]+)*(?::\w[\w.-]{0,127})?(?:@[a-z0-9+._-]+:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
 
 
 class DockerOptions(Config):
@@ -108,8 +113,8 @@ class DockerOptions(Config):
 
 
 def problems(config: ServeConfig) -> list[str]:
-    """GPUs that cannot be given so, mounts of nothing, no engine."""
-    found = _gpu_problems(config)
+    """An image's name that is none, GPUs that cannot be given so, mounts of nothing, no engine."""
+    found = _image_problems(config) + _gpu_problems(config)
     found += [
         f"serve.docker.mounts: there is no {mount.source} on this machine, or this user may not see it."
         for mount in _further_mounts(config)
@@ -121,6 +126,15 @@ def problems(config: ServeConfig) -> list[str]:
     except ServingError as error:
         found.append(f"serve.docker.socket: {error}")
     return found
+
+
+def _image_problems(config: ServeConfig) -> list[str]:
+    """The engine itself says "Not Found" of what leads to another of its paths."""
+    image = config.docker.image or getattr(config.options, "image", "")
+    if not image or (IMAGE.fullmatch(image) and ".." not in image and "//" not in image):
+        return []
+    field = "serve.docker.image" if config.docker.image else f"serve.{config.section}.image"
+    return [f"{field}: {image[:200]!r} is no image's name; give one as registry.example.org/team/server:1.2."]
 
 
 def place(model_dir: Path, port: int, config: ServeConfig) -> Place:

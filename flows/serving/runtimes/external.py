@@ -151,9 +151,10 @@ def _url_problems(url: str) -> list[str]:
     field = "serve.external.url"
     if not url:
         return [f"{field}: say where the server is, as https://llm.example.org/v1."]
-    parts = urlsplit(url)
     try:
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".").encode("idna")  # none of its parts empty or longer than 63
+        good = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
     except ValueError:
         good = False
     if not good or re.search(r"\s", url):

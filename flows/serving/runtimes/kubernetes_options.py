@@ -12,7 +12,7 @@ from flows.config import Config
 if TYPE_CHECKING:
     from flows.serving.config import ServeConfig
 
-DNS = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+DNS = r"[0-9a-z]([0-9a-z-]*[0-9a-z])?"
 NAME = rf"^{DNS}(\.{DNS})*$"
 LABEL = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,300}[A-Za-z0-9])?"
 OBJECT = "{object}"
@@ -72,7 +72,7 @@ class KubernetesOptions(Config):
         default="nvidia.com/gpu",
         title="GPU resource",
         description="Name under which the cluster gives GPUs, as nvidia.com/gpu or nvidia.com/mig-1g.10gb.",
-        pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]{1,63}$",
+        pattern=r"^[0-9a-z.-]+/[0-9A-Za-z._-]{1,63}$",
     )
     shm_gib: float = Field(
         default=8,

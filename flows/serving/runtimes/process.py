@@ -217,10 +217,21 @@ def port_owner(port: int) -> str:
     """Who listens on a port, in words."""
     try:
         pids = {c.pid for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.pid}
-        owners = [f"process {pid} ({' '.join(psutil.Process(pid).cmdline())[:120]})" for pid in sorted(pids)]
+        owners = [f"process {pid} ({_program(psutil.Process(pid))})" for pid in sorted(pids)]
     except psutil.Error:
         owners = []
     return ", ".join(owners) or "a process that this user may not see"
+
+
+def _program(process: psutil.Process) -> str:
+    """What runs, without its arguments, which may hold a password: the program's name, of Python's the module's too."""
+    words = process.cmdline() or [process.name()]
+    name = os.path.basename(words[0].split(" ")[0]) or process.name()
+    if name.startswith("python") and "-m" in words[1:-1]:
+        before, module = words[1 : words.index("-m")], words[words.index("-m") + 1]
+        if all(word.startswith("-") and word != "-c" for word in before):
+            return f"{name} -m {module}"
+    return name
 
 
 def port_served(port: int) -> bool:

@@ -62,6 +62,8 @@ def check_folder(config: ServeConfig, folder: Path) -> None:
     own_command = config.runtime != "process" and not service.pre_start_actions
     if not service.start_command and not own_command:
         raise ServingError(f"{path}: models[0].service.start_command is empty; say what to run.")
+    if isinstance(service.start_command, str) and not service.shell:
+        _words(service.start_command)
     if isinstance(service.start_command, str) and service.shell and config.runtime == "process":
         missing = program_problems(f"{path}: models[0].service.shell", service.shell, "Name another shell, or null.")
         if missing:
@@ -115,6 +117,18 @@ def _check_plain(values: dict[str, str]) -> None:
             )
 
 
+def _words(command: str) -> list[str]:
+    """The words of a command that no shell takes apart.
+
+    Raises:
+        ServingError: a quotation in it has no end.
+    """
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise ServingError(f"models[0].service.start_command: {command[:200]!r}: {error}. Close it.") from error
+
+
 def _command(service: definition.Service, values: dict[str, str]) -> list[str] | None:
     start = service.start_command
     if not start:
@@ -125,6 +139,6 @@ def _command(service: definition.Service, values: dict[str, str]) -> list[str] |
         _check_plain(values)
         words = [service.shell, "-c", fill(start, **values)]
     else:
-        words = [fill(word, **values) for word in shlex.split(start)]
+        words = [fill(word, **values) for word in _words(start)]
     before = shell_lines(service.pre_start_actions, lambda text: fill(text, **values))
     return ["/bin/sh", "-c", "\n".join([*before, f"exec {shlex.join(words)}"])] if before else words

@@ -138,9 +138,21 @@ def test_a_front_is_switched_on_and_off_without_a_new_server(world):
     assert (fronted.process, fronted.revision) == (plain.process, 1)
     assert ask(fronted).status_code == 200
     assert revisions.load(world.folder, "fake", 1).config.front.enabled
-    again = world.start(front=FrontOptions())
+    kept = world.start(front=FrontOptions())
+    assert kept.public_url == fronted.public_url, "nothing was said of it"
+    again = world.start(front=FrontOptions(enabled=False))
     assert (again.front, again.process) == (None, plain.process)
     assert process.list_owned(world.folder) == [("fake", plain.process)]
+
+
+def test_a_name_loses_its_token_check_only_by_a_stop(world):
+    guarded = world.start(front=FrontOptions(enabled=True, access="token"))
+    with pytest.raises(ServingError, match="would be open to whoever"):
+        world.start(front=FrontOptions(enabled=False))
+    assert httpx.get(guarded.public_url + "/models").status_code == 401
+    kept = start_endpoint(other(world, front=FrontOptions()), world.model, world.folder, silent)
+    assert (kept.public_url, kept.revision) == (guarded.public_url, 2)
+    assert httpx.get(guarded.public_url + "/models").status_code == 401
 
 
 def test_a_roll_back_keeps_the_address_even_to_a_revision_without_a_front(world):

@@ -178,7 +178,7 @@ def test_replicas_of_another_revision_get_nothing(world):
 
 def test_a_front_that_is_switched_off_leaves_one_server(world):
     world.start()
-    endpoint = world.start(front=FrontOptions())
+    endpoint = world.start(front=FrontOptions(enabled=False))
     assert (endpoint.front, records.names(world.folder)) == (None, ["fake"])
     assert len(process.list_owned(world.folder)) == 1
 

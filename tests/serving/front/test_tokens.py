@@ -84,6 +84,8 @@ def test_every_method_asks_for_a_token(front, client, servers, method):
         {"Authorization": "Basic TOKEN"},
         {"Authorization": "Bearer"},
         {"Authorization": "Bearer TOKENx"},
+        {"Authorization": "Bearer TOKEN x"},
+        {"Authorization": "Bearer  TOKEN  x y"},
         {"Authorization": "Bearer x, Bearer TOKEN"},
     ],
     ids=lambda headers: " ".join([*headers, *headers.values()]),
