@@ -1,6 +1,6 @@
-"""What Prefect does by itself when something happens to an endpoint: tell somebody, roll back, miss the watcher.
+"""What Prefect does by itself: start a run again that died, roll an endpoint back, tell somebody of trouble.
 
-    python -m deployments.automations [--notify TYPE/NAME] [--silent-after-s 300]
+    python -m deployments.automations [--notify TYPE/NAME] [--silent-after-s 300] [--dead-after-s 150]
 
 Applied as often as one likes: what is there is brought up to date, and stays off if a person has switched it off.
 """
@@ -14,8 +14,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from prefect.automations import AutomationCore, EventTrigger, Posture, RunDeployment, SendNotification
+from prefect.automations import (
+    AutomationCore,
+    ChangeFlowRunState,
+    EventTrigger,
+    Posture,
+    RunDeployment,
+    SendNotification,
+)
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 
 from flows.errors import ConfigError, FinetuneError
@@ -25,18 +33,26 @@ ENDPOINTS = "prefect-finetune.endpoint.*"
 WATCHERS = "prefect-finetune.watcher.*"
 ROLL_BACK = "roll-back/local"
 SILENT_AFTER_S = 300.0
+DEAD_AFTER_S = 150.0
+QUIET_S = 45.0
+PIPELINE_TAG, STAGE_TAG = "finetune", "stage"  # of the deployments in prefect.yaml
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Suspended", "Paused")
+WAITS = ("Pending", "Scheduled", "AwaitingRetry", "Late", "Retrying", "AwaitingConcurrencySlot")
+HEARTBEAT = "prefect.flow-run.heartbeat"
 HOW_TO = f"""Nobody is told when an endpoint fails: {VARIABLE} names no notification block. In the Prefect UI, under
 Blocks, make one that can notify (Slack Webhook, Microsoft Teams Webhook, Custom Webhook ...), then apply this again
 with its type and name: {VARIABLE}=slack-webhook/endpoints make deploy"""
 
 
-def apply(notify: str = "", silent_after_s: float = SILENT_AFTER_S) -> list[str]:
+def apply(notify: str = "", silent_after_s: float = SILENT_AFTER_S, dead_after_s: float = DEAD_AFTER_S) -> list[str]:
     """Create or bring up to date the automations of this project.
 
     Args:
         notify: the notification block, `TYPE/NAME` as `slack-webhook/endpoints`; empty: only the roll-back is applied,
             and automations that notify are left as they are.
         silent_after_s: seconds without a pass after which the watcher counts as dead, at least 10.
+        dead_after_s: seconds without a heartbeat (PREFECT_FLOWS_HEARTBEAT_FREQUENCY, 30 s at least) after which a run
+            counts as dead: three heartbeats, and more than an outage of the server that runs should outlive.
 
     Returns:
         A line for each.
@@ -45,12 +61,67 @@ def apply(notify: str = "", silent_after_s: float = SILENT_AFTER_S) -> list[str]
         ConfigError: there is no such block, it cannot notify, or the roll-back is not deployed.
     """
     with get_client(sync_client=True) as client:
-        wanted = [rolling_back(_deployment(client, ROLL_BACK))]
+        wanted = [*burying(dead_after_s), starting_again(), rolling_back(_deployment(client, ROLL_BACK))]
         if notify:
             block = _block(client, notify)
             wanted += [telling(block), missing_the_watcher(block, silent_after_s)]
         lines = [_apply_one(client, one) for one in wanted]
     return lines if notify else [*lines, HOW_TO]
+
+
+def burying(dead_after_s: float) -> list[AutomationCore]:
+    """Call runs Crashed whose heartbeats stopped, as on a machine that was lost; one for pipelines, one for stages.
+
+    A run whose worker lives is called so by that, at once.
+    """
+    crashed = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message="Its heartbeats have stopped.")
+    return [
+        AutomationCore(
+            name=f"prefect-finetune: bury dead runs ({tag})",
+            description=f"A run that has not ended and gave no heartbeat for {dead_after_s:g} s is Crashed.",
+            trigger=EventTrigger(
+                after={HEARTBEAT},
+                expect={HEARTBEAT, *_events(*ENDS, *WAITS)},
+                match={"prefect.resource.id": "prefect.flow-run.*"},
+                match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"},
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=timedelta(seconds=dead_after_s),
+            ),
+            actions=[crashed],
+        )
+        for tag in (PIPELINE_TAG, STAGE_TAG)
+    ]
+
+
+def starting_again() -> AutomationCore:
+    """Start a pipeline again that has crashed and stayed so; the run itself gives up after some starts.
+
+    Not at once: a worker reports a death a second time some seconds later, and would crash the new start. Stages are
+    started again by their pipeline.
+    """
+    others = [end for end in ENDS if end != "Crashed"]
+    again = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed.", force=True)
+    return AutomationCore(
+        name="prefect-finetune: start crashed runs again",
+        description=f"A pipeline that crashed and has not moved for {QUIET_S:g} s is scheduled again, as the same run.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.Crashed"},
+            expect={HEARTBEAT, *_events("Running", *others, *WAITS)},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{PIPELINE_TAG}"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=QUIET_S),
+        ),
+        actions=[again],
+    )
+
+
+def _events(*states: str) -> set[str]:
+    return {f"prefect.flow-run.{state}" for state in states}
 
 
 def rolling_back(deployment: UUID) -> AutomationCore:
@@ -165,9 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m deployments.automations", description=__doc__)
     parser.add_argument("--notify", default=os.environ.get(VARIABLE, ""), metavar="TYPE/NAME")
     parser.add_argument("--silent-after-s", type=float, default=SILENT_AFTER_S)
+    parser.add_argument("--dead-after-s", type=float, default=DEAD_AFTER_S)
     options = parser.parse_args(arguments)
     try:
-        print("\n".join(apply(options.notify, options.silent_after_s)))
+        print("\n".join(apply(options.notify, options.silent_after_s, options.dead_after_s)))
     except FinetuneError as error:
         sys.exit(str(error))
 

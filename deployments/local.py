@@ -69,6 +69,7 @@ class Local:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # by which a lost run is told (deployments/automations.py)
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.folder}/prefect/prefect.db",
             "DO_NOT_TRACK": "1",
             "FINETUNE_STORE": str(self.store),

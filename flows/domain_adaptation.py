@@ -26,7 +26,7 @@ from flows.stages.endpoints import page_url
 from flows.stages.pipeline import Pipeline
 from flows.stages.preflight import preflight
 from flows.stages.resources import Resources
-from flows.stages.run_context import RunContext, RunOptions, current_run
+from flows.stages.run_context import RunContext, RunOptions, current_run, give_up_after_crashes
 from flows.stages.serve import Served, serve_model
 from flows.stages.stage_task import Outcome, StageError
 from flows.stages.trainings import train, train_the_best
@@ -66,6 +66,7 @@ def domain_adaptation(
     context = current_run(run)
     line = Pipeline(context, resources)
     try:
+        give_up_after_crashes()
         preflight(context, sources, split, model, pretrain, finetune, variants, evaluation, serve, resources)
         wanted = trainings(pretrain, finetune, variants)
         if "evaluate" in run.skip:

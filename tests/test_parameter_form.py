@@ -4,6 +4,7 @@ import pytest
 
 from flows.domain_adaptation import domain_adaptation
 from flows.explain import explain
+from flows.gc_store import gc_store
 from flows.generate_with_endpoint import generate_with_endpoint
 from flows.issue_token import issue_token
 from flows.list_endpoints import list_endpoints
@@ -17,6 +18,7 @@ from flows.watch_endpoints import watch_endpoints
 FLOWS = [
     domain_adaptation,
     explain,
+    gc_store,
     serve_variant,
     stop_endpoint,
     scale_endpoint,

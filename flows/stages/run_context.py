@@ -16,11 +16,13 @@ from prefect.settings import PREFECT_UI_URL
 from pydantic import Field
 
 from flows.config import Config
+from flows.errors import ConfigError
 from flows.progress import Progress
 from flows.stages.prefect_progress import ProgressArtifact
 from flows.store.files import write_json
 from flows.store.layout import Store
 
+MOST_STARTS = 4
 StageName = Literal["prepare", "pretrain", "finetune", "evaluate"]
 ORDER: tuple[StageName, ...] = ("prepare", "pretrain", "finetune", "evaluate")
 
@@ -114,6 +116,19 @@ def current_run(options: RunOptions) -> RunContext:
         run_name=str(prefect.runtime.flow_run.name),
         line=str(deployment or "local"),
     )
+
+
+def give_up_after_crashes() -> None:
+    """An automation starts a crashed run again and cannot count, so the run itself does.
+
+    Raises:
+        ConfigError: it has been started MOST_STARTS times before.
+    """
+    if int(prefect.runtime.flow_run.run_count or 1) > MOST_STARTS:
+        raise ConfigError(
+            f"This run has crashed {MOST_STARTS} times, so it is given up. What it had finished is kept: look at the "
+            "worker's log for what ends it, then start a new run."
+        )
 
 
 def combined(*listeners: Callable[..., None]) -> Progress:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,12 +16,15 @@ from pydantic import BaseModel
 from flows.errors import FinetuneError, is_disk_full
 from flows.reporting.contract import StageStatus
 from flows.stages.call import StageCall
-from flows.stages.former import Former, nearest
+from flows.stages.former import DONE, Former, nearest
 from flows.stages.make import finished, make
 from flows.stages.placement import make_elsewhere
 from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact
+from flows.store.files import read_json, write_json
+from flows.store.garbage import USES
 
+_USES = threading.Lock()
 RETRIES = 2
 RETRY_DELAY_S = 5
 
@@ -60,6 +65,7 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         raise StageError(call.name, state.message or f"The stage {call.name} ended as {state.name}.")
     result: Any = state.result()
     cached = state.name == "Cached" or result["maker"]["run_id"] != run.run_id
+    _note_use(run, call, result)
     return Outcome(
         stage=call.name,
         status="cached" if cached else "ran",
@@ -69,6 +75,16 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         figures=result["figures"],
         maker=result["maker"],
     )
+
+
+def _note_use(run: RunContext, call: StageCall, result: dict[str, Any]) -> None:
+    """Keep the result from being collected: it was used now, and by this run."""
+    with contextlib.suppress(OSError):
+        (run.store.work(call.key) / DONE).touch()
+    with _USES:  # branches run in threads
+        file = run.store.run(run.run_id) / USES
+        uses = read_json(file) or {}
+        write_json(file, uses | {call.name: {"key": call.key, "artifact": result["artifact"]["path"]}})
 
 
 def _why(cached: bool, result: dict[str, Any], former: Former | None, asked: bool) -> str:

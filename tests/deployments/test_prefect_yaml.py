@@ -56,6 +56,7 @@ def test_the_deployments_are_there():
         "domain-adaptation/nightly",
         "explain/demo",
         "run-stage/local",
+        "gc-store/local",
         "serve-variant/local",
         "stop-endpoint/local",
         "roll-back/local",

@@ -63,10 +63,15 @@ def automations(prefect):
 
 
 def test_automations_are_applied_as_often_as_one_likes(prefect, sink):
-    assert set(automations(prefect)) == {"prefect-finetune: roll back what was given up"}, "local up applies this one"
+    assert set(automations(prefect)) == {
+        "prefect-finetune: bury dead runs (finetune)",
+        "prefect-finetune: bury dead runs (stage)",
+        "prefect-finetune: start crashed runs again",
+        "prefect-finetune: roll back what was given up",
+    }, "local up applies these"
     apply = ["-m", "deployments.automations"]
     code, said = python(prefect, *apply)
-    assert (code, said.splitlines()[0]) == (0, "unchanged: prefect-finetune: roll back what was given up")
+    assert (code, said.splitlines()[0]) == (0, "unchanged: prefect-finetune: bury dead runs (finetune)")
     assert "Nobody is told when an endpoint fails: FINETUNE_NOTIFY names no notification block." in said
 
     code, said = python(prefect, *apply, "--notify", "custom-webhook/endpoints")
@@ -79,7 +84,7 @@ def test_automations_are_applied_as_often_as_one_likes(prefect, sink):
         code, said = python(prefect, *notify, seconds)
         assert code == 0, said
         assert f"{words}: prefect-finetune: miss the watcher" in said
-    assert len(automations(prefect)) == 3
+    assert len(automations(prefect)) == 6
 
     told = automations(prefect)["prefect-finetune: tell of endpoints in trouble"]
     prefect.ask("PATCH", f"/automations/{told['id']}", json={"enabled": False})
