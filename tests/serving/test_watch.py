@@ -318,7 +318,8 @@ def test_what_a_killed_start_left_is_swept_and_one_under_way_is_not(world):
     serving = world.start()
     code = "import time; time.sleep(600)"
     orphan = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    record = serving.process.model_copy(update={"pid": orphan.pid, "start_ticks": process._stat(orphan.pid)[2]})
+    own = {"pid": orphan.pid, "start_ticks": process._stat(orphan.pid)[2], "log": f"{serving.log}.next"}
+    record = serving.process.model_copy(update=own)  # every start has a log of its own
     left = serving.model_copy(update={"name": "fake.next", "state": State.STARTING, "process": record})
     records.save(world.folder, left)
     records.save(world.folder, left.model_copy(update={"name": "gone.next", "port": 9, "process": record}))
