@@ -34,6 +34,7 @@ def serve_variant(model: ModelSource, serve: ServeConfig = ServeConfig(), store:
         endpoint = serve_model(context, serve, model_of(context.store, model, serve), evaluation, served)
     except FinetuneError as error:
         return failed(error)
-    how = "served already" if served.status == "cached" else f"came up in {served.seconds:.0f} s"
+    seconds = next((check.seconds for check in served.checks if check.name == "healthy"), served.seconds)
+    how = "served already" if served.status == "cached" else f"came up in {seconds:.0f} s"
     words = f"{endpoint.name} is {endpoint.state.value} at {endpoint.public_url} (revision {endpoint.revision}, {how})."
     return Completed(message=words)

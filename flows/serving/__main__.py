@@ -7,11 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from flows.errors import FinetuneError
+from flows.errors import FinetuneError, ServingError
 from flows.serving import listing, records, token_commands
 from flows.serving.ask import ask
 from flows.serving.endpoint import Endpoint
 from flows.serving.registry import RUNTIMES
+from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
 from flows.store.layout import ENVIRONMENT_VARIABLE, Store
 
@@ -111,6 +112,10 @@ def _ask(options: argparse.Namespace, folder: Path) -> int:
     endpoint = records.load(folder, options.name)
     if endpoint is None:
         raise records.unknown(folder, options.name)
+    if endpoint.state in (State.STOPPED, State.DRAINING):
+        raise ServingError(
+            f"{endpoint.name} is {endpoint.state.value}: {endpoint.why} Serve it again with serve-variant."
+        )
     print(ask(endpoint, options.question, options.instruction, options.max_tokens))
     return 0
 

@@ -106,3 +106,10 @@ def test_one_that_cannot_be_stopped_keeps_no_other_from_it(folder, tmp_path, cap
     finally:
         if process.alive(record):
             os.kill(record.pid, signal.SIGKILL)
+
+
+def test_what_is_stopped_is_not_asked(folder, tmp_path, capsys):
+    assert main(["ask", "good", "Hi?", "--store", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("good is STOPPED: ")
+    assert said.endswith("Serve it again with serve-variant.\n")
