@@ -12,9 +12,10 @@ be pulled first.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,9 @@ def _look(folder: Path, endpoint: Endpoint, history: History, now: datetime, *, 
         endpoint = _finish_stop(folder, endpoint)
     if endpoint.state in (State.STOPPED, State.DRAINING):
         history.restart_at = None
-        return changes + history.move(endpoint.name, endpoint.state, endpoint.why, now)
+        stopped = datetime.fromtimestamp(records.stopped_at(folder, endpoint.name) / 1e9, UTC)
+        when = _before(now, stopped, history) if endpoint.state is State.STOPPED else now
+        return changes + history.move(endpoint.name, endpoint.state, endpoint.why, when)
     front_error = _heal_front(folder, endpoint, history.state)
     found = check(endpoint, history, now)
     if records.load(folder, endpoint.name) != endpoint:  # replaced or stopped meanwhile: for the next pass
@@ -204,14 +207,14 @@ def _notice(folder: Path, endpoint: Endpoint, history: History, now: datetime) -
     if history.revision == endpoint.revision:
         return []
     history.revision = endpoint.revision
-    try:
-        again = revisions.load(folder, endpoint.name, endpoint.revision).again
-    except ServingError:
-        again = 0
+    again, promoted = 0, now
+    with contextlib.suppress(ServingError, ValueError):  # a damaged file: it moved by now
+        revision = revisions.load(folder, endpoint.name, endpoint.revision)
+        again, promoted = revision.again, datetime.fromisoformat(revision.promoted).astimezone(UTC)
     what, why = ("rolled-back", f"Revision {again} serves again.") if again else ("promoted", "")
     change = Change(
         name=endpoint.name,
-        at=now,
+        at=_before(now, promoted, history),
         what=what,
         before=before,
         after=endpoint.state,
@@ -219,6 +222,11 @@ def _notice(folder: Path, endpoint: Endpoint, history: History, now: datetime) -
         revision=endpoint.revision,
     )
     return [history.change(change)]
+
+
+def _before(now: datetime, at: datetime, history: History) -> datetime:
+    """When something happened that this pass has noticed, in the order of the changes that are known."""
+    return min(now, max(at, history.changes[-1].at) if history.changes else at)
 
 
 def _mend_clock(history: History, now: datetime) -> None:

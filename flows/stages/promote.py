@@ -182,9 +182,9 @@ def _ask_questions(
     if own:
         found = check_against_offline(questions.rows, replies, questions.offline, questions.embedder, options.margin)
         judge(run, checks, passed("same as evaluated", found))
+        began = time.monotonic()
     if current is None:
         return
-    began = time.monotonic()
     try:
         former = step(run, "question-current", lambda: _replies(run, current, "current", questions))
     except StageError as error:

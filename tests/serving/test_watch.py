@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
 
 from flows.errors import ServingError
-from flows.serving import listing, records
+from flows.serving import listing, records, revisions
 from flows.serving.restarts import MOST_RESTARTS, backoff
 from flows.serving.roll_back import roll_back
 from flows.serving.runtimes import process
@@ -46,6 +47,17 @@ def test_an_endpoint_is_adopted_and_quiet_passes_change_nothing_but_its_samples(
     assert [sample.at for sample in world.history.samples] == [NOON.timestamp() + 60 * n for n in range(3)]
     assert world.history.uptime == 1
     assert 0 < world.history.latency_s < 5
+
+
+def test_what_happened_before_a_pass_has_its_own_time(world):
+    world.start()
+    stop_endpoint("fake", world.folder)
+    stopped = records.stopped_at(world.folder, "fake") / 1e9
+    world.now = datetime.now(UTC) + timedelta(hours=1)
+    assert world.watch() == ["promoted", "stopped"]
+    moved, ended = world.history.changes
+    assert moved.at == datetime.fromisoformat(revisions.load(world.folder, "fake", 1).promoted)
+    assert (ended.at, world.history.since) == (datetime.fromtimestamp(stopped, UTC),) * 2
 
 
 @pytest.mark.parametrize(

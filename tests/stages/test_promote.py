@@ -92,6 +92,28 @@ def test_a_current_model_that_does_not_answer_is_a_check_skipped(run, monkeypatc
     assert "not worse than the current model: skipped. the current model does not answer" in caplog.text
 
 
+@pytest.mark.parametrize(("own", "took"), [(False, [5]), (True, [2, 3])])
+def test_the_comparison_took_as_long_as_the_answers_that_no_other_check_has(run, monkeypatch, own, took):
+    seconds = {"question-candidate": 2.0, "question-current": 3.0}
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+
+    def step(run, name, work):
+        clock.now += seconds[name]
+        return ["a reply"]
+
+    found = SimpleNamespace(passed=True, reason="as good")
+    monkeypatch.setattr(promote, "time", clock)
+    monkeypatch.setattr(promote, "step", step)
+    monkeypatch.setattr(promote, "compare", lambda *_: found)
+    monkeypatch.setattr(promote, "check_against_offline", lambda *_: found)
+    questions = SimpleNamespace(rows=[], offline={}, embedder="")
+    monkeypatch.setattr(promote, "Questions", lambda folder, count: questions)
+    promotion = SimpleNamespace(config=ServeConfig(), current=endpoint(), candidate=endpoint())
+    checks = []
+    promote._ask_questions(run, promotion, Path(), own=own, checks=checks)
+    assert [check.seconds for check in checks] == took
+
+
 def test_the_key_of_what_serves_now_is_there_before_it_is_asked(run, monkeypatch):
     block = OpenAIEndpoint(base_url="https://llm.example.org/v1", model="big", api_key="sk-1")
     monkeypatch.setattr(external, "load_block", lambda name, parameter: block)
