@@ -12,22 +12,19 @@ STAYS = "what served before goes on serving"
 
 
 def checks_markdown(name: str, checks: Sequence[CheckReport], error: str = "") -> str:
-    """What was checked before the name moves, a line each, and the verdict so far.
+    """What was checked before the name moves, the figures of each below the table, and the verdict so far.
 
     `error` says what else ended the promotion, if anything did.
     """
     rows = [
-        [
-            check.name,
-            "**failed**" if check.verdict == "failed" else check.verdict,
-            plain(check.words),
-            f"{check.seconds:.1f} s",
-        ]
+        [check.name, "**failed**" if check.verdict == "failed" else check.verdict, f"{check.seconds:.1f} s"]
         for check in checks
     ]
-    head = table(["check", "verdict", "figures", "took"], rows)
     verdict = checks_verdict(checks, error)
-    return f"# Promotion of {plain(name)}\n\n{plain(verdict[:1].upper() + verdict[1:])}.\n\n{head}\n"
+    parts = [f"# Promotion of {plain(name)}", f"{plain(verdict[:1].upper() + verdict[1:])}."]
+    # Not in the table: beside a long cell the last columns are out of sight on Prefect's page.
+    figures = "\n".join(f"- **{check.name}**: {plain(check.words)}" for check in checks)
+    return "\n\n".join([*parts, table(["check", "verdict", "took"], rows), figures]) + "\n"
 
 
 def checks_verdict(checks: Sequence[CheckReport], error: str = "") -> str:

@@ -147,7 +147,7 @@ def test_a_person_decides_and_a_form_sent_as_it_was_is_no_yes(prefect, good, end
     state = prefect.wait(run_id)
     if answer:
         assert state["type"] == "COMPLETED", state["message"]
-        assert "| approval | passed | yes: looked at it |" in promotion_page(prefect, run_id)
+        assert "- **approval**: yes: looked at it" in promotion_page(prefect, run_id)
     else:
         assert "The promotion is refused. approval: no: looked at it" in state["message"]
         assert records.load(endpoints, name) is None

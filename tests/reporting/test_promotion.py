@@ -34,6 +34,13 @@ def test_the_verdict_says_what_was_checked_and_how_it_ended(checks, error, verdi
 
 def test_a_check_that_could_not_be_made_is_shown_as_skipped():
     page = drawn(checks_markdown("terms", [HEALTHY, SKIPPED, BAD]))
-    assert "<td>passed</td>\n<td>HEALTHY at http://a</td>\n<td>1.2 s</td>" in page
-    assert "<td>skipped</td>\n<td>it &lt;b&gt;does not&lt;/b&gt; answer</td>\n<td>4.0 s</td>" in page
-    assert "<td><strong>failed</strong></td>\n<td>no</td>" in page
+    assert "<td>healthy</td>\n<td>passed</td>\n<td>1.2 s</td>" in page
+    assert "<td>not worse</td>\n<td>skipped</td>\n<td>4.0 s</td>" in page
+    assert "<td>approval</td>\n<td><strong>failed</strong></td>\n<td>3.0 s</td>" in page
+
+
+def test_figures_stand_below_the_table_where_lines_are_broken():
+    table, figures = drawn(checks_markdown("terms", [HEALTHY, SKIPPED])).split("</table>")
+    assert HEALTHY.words not in table
+    assert "<li><strong>healthy</strong>: HEALTHY at http://a</li>" in figures
+    assert "<li><strong>not worse</strong>: it &lt;b&gt;does not&lt;/b&gt; answer</li>" in figures
