@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from flows.reporting.html import data_uri
@@ -22,6 +22,8 @@ NO_CHECK = "·"
 CHANGES = 5
 LONGEST_PATH = 48  # characters
 DOWN = (State.STOPPED, State.FAILED, State.DRAINING)
+SERVING = (State.HEALTHY, State.UNVERIFIED, State.DEGRADED, State.UNHEALTHY, State.STARTING, State.PENDING)
+UNWATCHED = timedelta(minutes=10)
 SIGNS = {
     State.HEALTHY: "🟢",
     State.UNVERIFIED: "⚪",
@@ -55,8 +57,17 @@ def count_line(shown: list[Shown]) -> str:
 
 
 def endpoints_markdown(shown: list[Shown], now: datetime) -> str:
-    """A table of all endpoints, then each: reason, address, plot, lines to ask it, revisions, latest changes."""
+    """A table of all endpoints, then each: reason, address, plot, lines to ask it, revisions, latest changes.
+
+    What serves comes first; what was stopped comes last, in a few words.
+    """
+    shown = sorted(shown, key=lambda one: (one.state not in SERVING) + (one.state is State.STOPPED))
     parts = ["# Endpoints", f"{count_line(shown)}, {now:%Y-%m-%d %H:%M:%S} UTC."]
+    if late := [plain(one.endpoint.name) for one in shown if _unwatched(one, now)]:
+        parts.append(
+            f"**Not checked in the last {UNWATCHED // timedelta(minutes=1)} minutes:** {', '.join(late)}. If "
+            "nobody watches, switch on the schedule of the deployment `watch-endpoints/every-minute`."
+        )
     if shown:
         head = ["endpoint", "state", "last 24 h", "answered", "latency", "tokens/s", "rev."]
         parts += [table(head, [_row(one, now) for one in shown])]
@@ -65,7 +76,7 @@ def endpoints_markdown(shown: list[Shown], now: datetime) -> str:
             f"{NO_CHECK} nobody checked. Latency is the median of a whole check (health path, model list, an answer of "
             "up to 16 tokens), tokens/s that of its answer, the wait for the first token included."
         ]
-    return "\n\n".join(parts + [_details(one) for one in shown]) + "\n"
+    return "\n\n".join(parts + [_stopped(one) if one.state is State.STOPPED else _details(one) for one in shown]) + "\n"
 
 
 def uptime_bar(history: History, now: datetime) -> str:
@@ -89,20 +100,36 @@ def _row(one: Shown, now: datetime) -> list[str]:
     ]
 
 
-def _details(one: Shown) -> str:
-    endpoint = one.endpoint
+def _unwatched(one: Shown, now: datetime) -> bool:
+    """Whether it should be checked, and was not lately."""
+    last = one.history.samples[-1].at if one.history.samples else 0
+    asked = one.state not in (State.STOPPED, State.DRAINING) and one.endpoint.url  # else its record is damaged
+    return bool(asked) and now.timestamp() - last > UNWATCHED.total_seconds()
+
+
+def _head(one: Shown) -> list[str]:
+    """Name, state and reason."""
     since = one.history.since if one.history.state is one.state else None
     when = f" since {since:%m-%d %H:%M} UTC" if since else ""
+    words = f"**{one.state.value}**{when}: {one.state.words} {plain(one.why) if one.why else ''}".rstrip()
+    return [f"## {plain(one.endpoint.name)}", words]
+
+
+def _stopped(one: Shown) -> str:
+    """What it served, and what can be served again; its address leads nowhere."""
+    last = f"- revision {one.endpoint.revision or DASH} was {plain(one.endpoint.model)}, started {one.endpoint.started}"
+    kept = ", ".join(str(revision.number) for revision in one.revisions)
+    return "\n\n".join([*_head(one), last + (f"\n- kept revisions: {kept}" if kept else "")])
+
+
+def _details(one: Shown) -> str:
+    endpoint = one.endpoint
     facts = [f"- last check: {_last_check(one.history)}"]
     if endpoint.url:  # else its record is damaged
         facts = [*_facts(endpoint), *facts]
     if endpoint.run_url:
         facts.append(f"- [the run that served it]({endpoint.run_url})")
-    parts = [
-        f"## {plain(endpoint.name)}",
-        f"**{one.state.value}**{when}: {one.state.words} {plain(one.why) if one.why else ''}".rstrip(),
-        "\n".join(facts),
-    ]
+    parts = [*_head(one), "\n".join(facts)]
     if one.plot is not None:
         parts.append(f"![States and latency of {endpoint.name}, last 24 hours]({data_uri(one.plot)})")
     if one.state not in DOWN:
@@ -123,16 +150,23 @@ def _details(one: Shown) -> str:
 
 def _facts(endpoint: Endpoint) -> list[str]:
     return [
-        f"- address: {endpoint.public_url}",
+        f"- address: {endpoint.public_url}{_key_words(endpoint)}",
         f"- model: {plain(endpoint.model)} ({endpoint.variant} on {endpoint.runtime})",
         f"- revision {endpoint.revision or DASH}, started {endpoint.started}",
     ]
 
 
+def _key_words(endpoint: Endpoint) -> str:
+    """What a request needs besides the address; empty if nothing."""
+    if endpoint.front and endpoint.front.guarded:
+        return f" (needs a token: `issue-token` makes one; the lines below take it from `{endpoint.key_variable}`)"
+    return f" (needs its key, from `{endpoint.key_variable}`)" if endpoint.key_variable else ""
+
+
 def _last_check(history: History) -> str:
     """When it was and what came of it; real traffic may have stood for its question."""
     if not history.samples:
-        return "none yet"
+        return "none yet by the watcher"
     last = history.samples[-1]
     when = f"{datetime.fromtimestamp(last.at, UTC):%m-%d %H:%M:%S} UTC"
     if last.answered:

@@ -1,7 +1,12 @@
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from flows.reporting.endpoints import Shown, count_line, endpoints_markdown, uptime_bar
 from flows.serving.config import ServeConfig
+from flows.serving.front.record import FrontRecord
 from flows.serving.history import Change, History, Sample
 from flows.serving.listing import recorded
 from flows.serving.revisions import Revision
@@ -96,13 +101,59 @@ def test_what_is_down_has_no_line_to_ask_it():
     assert "| – |" in page
 
 
+def test_what_serves_comes_first_and_what_was_stopped_last_and_short():
+    states = {"a": State.STOPPED, "b": State.FAILED, "c": State.HEALTHY, "d": State.STOPPED, "e": State.UNHEALTHY}
+    page = endpoints_markdown([shown(name, state, revisions=[revision(1)]) for name, state in states.items()], NOON)
+    assert re.findall("^## (.)$", page, re.MULTILINE) == ["c", "e", "b", "a", "d"]
+    assert re.findall(r"^\| \*\*(.)\*\*", page, re.MULTILINE) == ["c", "e", "b", "a", "d"]
+    stopped = page.partition("## a\n")[2].partition("## d\n")[0].strip()
+    assert stopped == (
+        "**STOPPED**: It was stopped on request.\n\n- revision 3 was /models/a, started 2026-01-01T00:00:00+00:00\n"
+        "- kept revisions: 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "minutes", "told"),
+    [
+        (State.HEALTHY, None, True),
+        (State.HEALTHY, 11, True),
+        (State.FAILED, 11, True),
+        (State.HEALTHY, 10, False),
+        (State.STOPPED, None, False),
+    ],
+)
+def test_what_nobody_checks_is_told_with_the_way_to_change_it(state, minutes, told):
+    samples = [] if minutes is None else [Sample((NOON - timedelta(minutes=minutes)).timestamp(), 0.2)]
+    page = endpoints_markdown([shown(state=state, history=History(samples=samples))], NOON)
+    words = "**Not checked in the last 10 minutes:** demo. If nobody watches, switch on the schedule of the deployment"
+    assert (words in page) is told
+
+
+@pytest.mark.parametrize(
+    ("access", "words"),
+    [
+        ("open", ""),
+        (
+            "token",
+            " (needs a token: `issue-token` makes one; the lines below take it from `FINETUNE_ENDPOINT_API_KEY`)",
+        ),
+    ],
+)
+def test_that_a_token_is_needed_is_told_beside_the_address(access, words):
+    front = FrontRecord(name="demo", folder="/f", port=8080, options={"enabled": True, "access": access})
+    one = shown()
+    one = replace(one, endpoint=one.endpoint.model_copy(update={"front": front}))
+    assert f"- address: http://127.0.0.1:8080/v1{words}\n" in endpoints_markdown([one], NOON)
+
+
 def test_of_a_damaged_record_only_the_reason_is_told(tmp_path):
     (tmp_path / "demo.json").write_text("{")
     endpoint = recorded(tmp_path, "demo")
     page = endpoints_markdown([Shown(endpoint, endpoint.state, endpoint.why, History(), [])], NOON)
     assert "demo.json is no endpoint record (Invalid JSON" in page
-    assert "- last check: none yet" in page
-    for fact in ("- address", "- model", "- revision", "curl"):
+    assert "- last check: none yet by the watcher" in page
+    for fact in ("Not checked", "- address", "- model", "- revision", "curl"):
         assert fact not in page
 
 
