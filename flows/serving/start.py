@@ -9,6 +9,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
+
 from flows.errors import ServingError
 from flows.progress import Progress, silent
 from flows.serving import probe, records, revisions
@@ -31,6 +33,7 @@ POLL_S = 0.5
 # The first answer may take far longer than later ones (pages read in, kernels compiled).
 FIRST_GENERATION_TIMEOUT_S = 120.0
 GENERATION_FAILURES = 3
+MOST_REFUSALS = 4  # of connections, half a second apart: nobody here can wait for another's server to be started
 # Behind any other address each answer may be of another server, so counts of two answers must not be compared.
 ONE_SERVER = ("process", "docker")
 
@@ -226,7 +229,7 @@ def _launch(launch: Launch, order: Order) -> Endpoint:
 def wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, progress: Progress) -> Endpoint:
     """The endpoint, HEALTHY or UNVERIFIED, as soon as it is."""
     began = time.monotonic()
-    failures = 0
+    failures = refusals = 0
     note, why = "", "not asked yet"
     while (spent := time.monotonic() - began) < budget_s:
         note = progress_note(_log_lines(endpoint), launch.signs)
@@ -242,6 +245,11 @@ def wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, prog
             why = str(error)
         except probe.ProbeError as error:
             why = str(error)
+            refusals = refusals + 1 if _no_way_there(endpoint, error) else 0
+            if refusals == MOST_REFUSALS:
+                raise _failed(
+                    endpoint, f"takes no connection: {why} Check that it runs and that its address is right"
+                ) from None
         else:
             progress(budget_s, budget_s, f"{endpoint.name} is {verified.state.value.lower()} at {endpoint.url}")
             return verified
@@ -249,6 +257,15 @@ def wait_until_healthy(endpoint: Endpoint, launch: Launch, budget_s: float, prog
     far = f". It was still {note}" if note else ""
     what = f"was not healthy within startup_budget_s={budget_s:g} s (a big model needs more): {why.rstrip('.')}{far}"
     raise _failed(endpoint, what)
+
+
+def _no_way_there(endpoint: Endpoint, error: probe.ProbeError) -> bool:
+    """Whether somebody else's server refuses connections, its host is unknown, or its certificate is not trusted."""
+    # What only takes long is a TimeoutError, which is an OSError too.
+    cause = error.__cause__
+    return endpoint.runtime == "external" and (
+        isinstance(cause, httpx.ConnectError) or (isinstance(cause, OSError) and not isinstance(cause, TimeoutError))
+    )
 
 
 def _ended(endpoint: Endpoint, spent: float) -> StartError:

@@ -19,6 +19,7 @@ from flows.serving.causes import StartError
 from flows.serving.config import ServeConfig
 from flows.serving.promotion import start_endpoint
 from flows.serving.roll_back import roll_back
+from flows.serving.runtimes import process
 from flows.serving.scale import scale
 from flows.serving.start import problems
 from flows.serving.state import State
@@ -145,6 +146,17 @@ def test_who_does_not_answer_within_the_budget_is_given_up_in_words(gateway, tmp
     ) as error:
         start_endpoint(config(gateway, startup_budget_s=1), Path(), tmp_path, silent)
     assert "log" not in str(error.value)
+    assert records.names(tmp_path) == []
+
+
+@pytest.mark.parametrize("health_path", ["/v1/models", ""])
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_who_takes_no_connection_is_given_up_long_before_the_budget_is_over(tmp_path, host, health_path):
+    url = f"http://{host}:{process.choose_port(0)}/v1"
+    external = {"url": url, "health_path": health_path}
+    settings = ServeConfig(name="theirs", runtime="external", startup_budget_s=600, external=external)
+    with pytest.raises(StartError, match=rf"^The server at {url} takes no connection: .* its address is right\.$"):
+        start_endpoint(settings, Path(), tmp_path, silent)
     assert records.names(tmp_path) == []
 
 
