@@ -17,9 +17,9 @@ import pandas as pd
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from deployments.demo_progress import shown
 from deployments.local import Local, default_folder
 from flows.errors import FinetuneError
 from flows.reporting.contract import RunReport
@@ -83,9 +83,7 @@ def _patient(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
 def _watch(api: str, run_id: str, local: Local, console: Console) -> dict[str, Any]:
     """Show the run's progress until it ends."""
     file = Store(str(local.store)).run(run_id) / "progress.json"
-    stage, note = TextColumn("{task.fields[stage]:<10}"), TextColumn("{task.fields[note]}")
-    with Progress(stage, BarColumn(30), TimeElapsedColumn(), note, console=console, transient=True) as bar:
-        task = bar.add_task("", total=1, stage="waiting", note="for the worker")
+    with shown(console) as show:
         while True:
             run: dict[str, Any] = _patient("GET", f"{api}/flow_runs/{run_id}")
             if run["state"]["type"] in FINAL:
@@ -95,9 +93,7 @@ def _watch(api: str, run_id: str, local: Local, console: Console) -> dict[str, A
                 raise FinetuneError("The worker has ended, so the run cannot go on. Start it again with make demo.")
             seen = read_json(file)
             if seen and "stage" in seen:
-                figures = " ".join(f"{key} {value:.3g}" for key, value in seen["figures"].items())
-                words = f"{seen['note']} {figures}"
-                bar.update(task, completed=seen["done"], total=seen["total"] or 1, stage=seen["stage"], note=words)
+                show(seen)
             time.sleep(1)
 
 
