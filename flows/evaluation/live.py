@@ -114,6 +114,8 @@ def _judged(
     proven = high < -margin
     passed = not proven and not (mean_counts and delta.mean < -margin)
     verb = "is not proven to lose" if passed else "is proven to lose" if proven else "loses"
+    if passed and high < 0:
+        verb = "loses, but is not proven to lose"
     own, others = estimate(candidate, groups, (-1.0, 1.0)), estimate(reference, groups, (-1.0, 1.0))
     return LiveComparison(
         rows=len(rows),

@@ -68,6 +68,14 @@ def test_noise_is_proven_worse_and_said_with_figures(asked):
     assert compare(asked, GOOD, ["qqq zzz"] * 12, HASHED, margin=0.05).passed
 
 
+def test_a_loss_that_is_proven_but_within_the_margin_passes_and_is_called_a_loss(asked):
+    found = compare(asked, ["qqq zzz"] * 12, GOOD, HASHED, margin=2.0)
+    assert found.passed
+    assert found.delta.ci95[1] < 0
+    assert "; it loses, but is not proven to lose more than 2.000 (difference -" in found.reason
+    assert "; it is not proven" in compare(asked, GOOD, ["qqq zzz"] * 12, HASHED, margin=2.0).reason
+
+
 def test_a_loss_beyond_the_margin_counts_against_the_same_model_only_though_the_interval_is_wide(asked):
     """Two of twelve replies are lost: not proven worse than the margin, but worse in the mean."""
     some = ["qqq zzz"] * 2 + GOOD[2:]
