@@ -145,9 +145,11 @@ def _answers(folder: Path, pid: int) -> bool:
 
 
 def _refused(record: FrontRecord, started: ProcessRecord) -> str:
+    what = f"The front of {record.name} did not start on {record.options.host}:{record.port}."
+    if process.port_served(record.port):
+        return (
+            f"{what} It is taken by {process.port_owner(record.port)}. Stop that process, choose another "
+            f"serve.front.port, or give 0 for a free one.\nLog: {started.log}"
+        )
     said = [line for line in process.logs(started, 20) if "ALERT" in line]
-    taken = "" if not process.port_served(record.port) else f" It is taken by {process.port_owner(record.port)}."
-    return (
-        f"The front of {record.name} did not start on {record.options.host}:{record.port}.{taken} "
-        f"HAProxy said: {' '.join(said) or 'nothing'}\nLog: {started.log}"
-    )
+    return f"{what} HAProxy said: {' '.join(said) or 'nothing'}\nLog: {started.log}"

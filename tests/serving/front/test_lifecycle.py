@@ -121,10 +121,11 @@ def test_a_port_that_somebody_has_is_named_with_its_owner(start, endpoints):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(
-            ServingError, match=rf"did not start on 127.0.0.1:{port}. It is taken by process {os.getpid()} "
-        ):
+        taken_by = rf"did not start on 127.0.0.1:{port}. It is taken by process {os.getpid()} "
+        with pytest.raises(ServingError, match=taken_by) as error:
             start(port=port)
+    assert "choose another serve.front.port, or give 0" in str(error.value)
+    assert "ALERT" not in str(error.value)
     assert folder.running(endpoints / "terms/front") is None
     assert process.list_owned(endpoints) == []
     assert start().port != port
