@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,15 @@ def problem(folder, text):
     with pytest.raises(ServingError) as error:
         launched(folder, text)
     return str(error.value).replace(str(folder / NAME), NAME)
+
+
+def test_the_definition_of_the_docs_is_one(tmp_path):
+    text = (Path(__file__).parents[2] / "docs/serving.md").read_text()
+    (block,) = re.findall(r"```yaml\n(models:\n.*?)```", text, re.DOTALL)
+    (tmp_path / NAME).write_text(block)
+    found = read_definition(tmp_path / NAME)
+    assert found.service.start_command == "transformers serve {model_path} --port {port}"
+    assert found.service.health_check == HealthCheck(enable=True, path="/health")
 
 
 def test_the_whole_format_is_read(tmp_path):
