@@ -269,7 +269,7 @@ def test_traffic_moves_by_steps_and_comes_back_from_a_candidate_that_fails_it(pr
         run_id, state = prefect.run("serve-variant/local", model={"folder": better}, serve=settings("canary"))
         assert state["type"] == "COMPLETED", state["message"]
         steps = re.findall(
-            r"canary: (\d+) % of the traffic . passed . candidate (\d+) requests, 0 failed.* "
+            r"canary: (\d+) % of the traffic\*\*: candidate (\d+) requests, 0 failed.* "
             r"the current model (\d+) requests, 0 failed",
             promotion_page(prefect, run_id),
         )
@@ -278,7 +278,7 @@ def test_traffic_moves_by_steps_and_comes_back_from_a_candidate_that_fails_it(pr
         assert shares == [pytest.approx(0.2, abs=0.1), pytest.approx(0.6, abs=0.1)]
 
         run_id, state = prefect.run("serve-variant/local", model={"folder": best}, serve=settings("blue-green"))
-        step = r"blue-green: 100 % of the traffic . passed .* the current model 0 requests"
+        step = r"blue-green: 100 % of the traffic\*\*: .* the current model 0 requests"
         assert re.search(step, promotion_page(prefect, run_id))
     serving = records.load(endpoints, "shared")
     assert (serving.revision, serving.public_url) == (3, first.public_url)
