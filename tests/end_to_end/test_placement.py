@@ -29,8 +29,8 @@ def gpu_pool(prefect, tmp_path_factory):
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "gpu-1"]
         worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     yield environment
-    os.killpg(worker.pid, signal.SIGTERM)
-    worker.wait(60)
+    os.killpg(worker.pid, signal.SIGKILL)  # its runs have ended; in order it would take its time
+    worker.wait()
 
 
 def stage_runs(prefect, run_id):

@@ -380,7 +380,7 @@ def test_an_interrupted_start_leaves_no_container(engine, llama, tmp_path):
     [
         (nim(docker_options={"image": "registry.invalid/no/such:1"}), 
          "The image registry.invalid/no/such:1 is not on this machine and cannot be pulled: "),
-        (nim(docker_options={"image": "Not an image"}), "invalid reference format"),
+        (nim(docker_options={"image": "Not an image"}), "is no image's name"),
         (command("/no/such/program {port}"), "Cause: missing program. The program or Python package"),
         (nim(docker_options={"gpus": 1}), "The engine cannot give GPUs: install the NVIDIA Container Toolkit"),
     ],
