@@ -54,7 +54,8 @@ def route(record: FrontRecord, shares: dict[str, int]) -> None:
     with files.held(folder):
         files.save_shares(folder, shares)  # first: a restart in between comes up as wished
         known = runtime_api.servers(folder)
-        for address, share in shares.items():
+        # Who gains most comes first: if the others lost theirs before, nobody would be there for a moment.
+        for address, share in sorted(shares.items(), key=lambda item: item[1], reverse=True):
             if address not in known:
                 added = f"add server {SERVER}/{address} {address} weight {share}"
                 runtime_api.order(folder, added, "New server registered.")
@@ -63,7 +64,7 @@ def route(record: FrontRecord, shares: dict[str, int]) -> None:
             runtime_api.order(folder, f"set server {SERVER}/{address} state ready")
         for address in known.keys() - shares.keys():
             runtime_api.order(folder, f"set server {SERVER}/{address} state drain")
-            if int(known[address]["scur"]) == 0:
+            if int(runtime_api.servers(folder)[address]["scur"]) == 0:
                 _forget(record, address)
 
 

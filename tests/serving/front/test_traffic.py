@@ -62,6 +62,22 @@ def test_requests_go_to_exactly_the_named_servers_by_their_weights(front, server
     assert ask(client, front)[0] == 503
 
 
+def test_at_no_moment_of_a_change_is_nobody_there(front, servers, client, monkeypatch):
+    old, new = servers
+    traffic.route(front, {old.address: 100})
+    order, seen = runtime_api.order, []
+
+    def order_and_look(folder, words, answer=""):
+        order(folder, words, answer)
+        seen.append((words, traffic.current(front)))
+
+    monkeypatch.setattr(runtime_api, "order", order_and_look)
+    for shares in ({old.address: 0, new.address: 100}, {old.address: 100, new.address: 0}, {new.address: 100}):
+        traffic.route(front, shares)
+    assert len(seen) > 6
+    assert [words for words, current in seen if not current] == []
+
+
 def test_a_change_that_failed_half_way_can_be_told_and_mended(front, servers, client, monkeypatch):
     old, new = servers
     traffic.route(front, {old.address: 90})
