@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 CONTAINER = True
 GRACE_S = 10
 LABEL = "prefect-finetune."
+LAST_WORDS_S = 0.5
 LOG_TAIL = 1000
 SHARES = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static"}
 NO_INIT = re.compile(r"docker-init|container-init|catatonit|init binary", re.IGNORECASE)
@@ -206,7 +207,18 @@ def rebooted(record: ContainerRecord) -> bool:
 
 
 def logs(record: ContainerRecord, count: int) -> list[str]:
-    """The last lines of its output, which are copied to the log file; those of the file if it is gone."""
+    """The last lines of its output, which are copied to the log file; those of the file if it is gone.
+
+    An engine may write the last words of a container a moment after its end: one that ended silently is read again.
+    """
+    lines = _copied(record, count)
+    if not "".join(lines) and not alive(record):
+        process.wait_until(lambda: bool("".join(_copied(record, count))), LAST_WORDS_S)
+        lines = _copied(record, count)
+    return lines
+
+
+def _copied(record: ContainerRecord, count: int) -> list[str]:
     with contextlib.suppress(ServingError, OSError), engine.connect(record.socket) as client:
         _copy_log(client, record, tail=max(count, LOG_TAIL))
     return last_lines(Path(record.log), count)
