@@ -74,8 +74,9 @@ class ServeConfig(Config):
     served_model_name: Annotated[str, AfterValidator(_model_name)] = Field(
         default="",
         title="Model name",
-        description="What clients call the model; empty means the endpoint's name where the server can rename, and "
-        "what the server itself calls it otherwise. {model_path} stands for the model folder's path.",
+        description="What clients call the model; empty means the endpoint's name where the server can rename, "
+        "for transformers the model folder's path, and what the server itself calls it otherwise. {model_path} stands "
+        "for that path.",
         json_schema_extra={"pattern": MODEL_NAME},
     )
     port: int = Field(

@@ -112,7 +112,7 @@ def name_check(promotion: Promotion) -> CheckReport | None:
         name="same model name",
         passed=strategy == "replace",
         words=f"clients ask for {current.model}, the candidate answers to {candidate.model} only: {how}. A name that "
-        "stays is serve.served_model_name, with a variant that takes one (vllm, sglang, llama-cpp)",
+        "stays is serve.served_model_name",
         seconds=0.0,
     )
 

@@ -112,6 +112,17 @@ def test_a_zero_byte_in_a_definition_is_told(tmp_path):
     assert records.names(tmp_path / "endpoints") == []
 
 
+def test_a_given_name_is_the_same_for_the_next_model(llama, tmp_path):
+    second = tmp_path / "second"
+    shutil.copytree(llama, second)
+    config = ServeConfig(name="named", served_model_name="acme/trade-terms")
+    for folder in (llama, second):
+        endpoint = start_endpoint(config, folder, tmp_path / "endpoints", silent)
+        assert (endpoint.state, endpoint.model) == (State.HEALTHY, "acme/trade-terms")
+        the_three_ways_of_asking(endpoint)
+    stop_endpoint("named", tmp_path / "endpoints")
+
+
 def test_a_folder_with_any_name_is_served(llama, tmp_path):
     folder = tmp_path / "모델 (a b) 'c'"
     shutil.copytree(llama, folder)

@@ -1,6 +1,7 @@
 """What each variant would run, word for word, and what it refuses before anything runs."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from flows.serving.promotion import start_endpoint
 from flows.serving.registry import VARIANTS
 from flows.serving.runtimes import process
 from flows.serving.start import problems
-from flows.serving.variants import common
+from flows.serving.variants import common, transformers_serve
 from flows.serving.variants.launch import Mount, Place
 from tests.serving.folders import adapter, model, sharded
 
@@ -99,6 +100,18 @@ def test_transformers(folder):
     ]
     assert contained(folder).command[0] == "python3"
     assert contained(folder).model == "/models"
+
+
+def test_transformers_with_a_name_given(folder):
+    launch = here(folder, served_model_name="acme/trade-terms")
+    python, dash_c, program, links, *words = launch.command
+    assert (python, dash_c, program) == (sys.executable, "-c", transformers_serve.NAMED)
+    assert re.fullmatch("served-as/[0-9a-f]{16}", links)
+    assert words == ["acme/trade-terms", str(folder), "--host", "127.0.0.1", "--port", "8123"]
+    assert (launch.model, launch.env["BACKEND_MODEL_NAME"]) == ("acme/trade-terms", "acme/trade-terms")
+    assert contained(folder, served_model_name="a").command[3].startswith("/tmp/served-as/")
+    assert here(folder, environment=["BACKEND_MODEL_NAME=b"]).model == "b"
+    assert here(folder, served_model_name="{model_path}").command[1] == "-m"
 
 
 def test_vllm_defaults(folder):
@@ -266,7 +279,8 @@ PYTHON = {"python": sys.executable}
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"served_model_name": "mine"}, "serve.served_model_name: `transformers serve` knows a model by its folder"),
+        ({"served_model_name": "/mine"}, "serve.served_model_name: '/mine': `transformers serve` takes no name with a"),
+        ({"environment": ["BACKEND_MODEL_NAME=a@b"]}, "'a@b': `transformers serve` takes no name"),
         ({"transformers": {"extra_flags": ["--port=1"]}}, "--port=1 cannot be given here: set serve.port."),
         ({"transformers": {"python": "/no/python"}}, "there is no program '/no/python' on this machine"),
         ({"variant": "vllm", "vllm": PYTHON | {"extra_flags": ["--api-key", "x"]}}, "shows in the process list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Literal
 
@@ -14,14 +15,30 @@ from flows.serving.variants.common import (
     check_whole_model,
     environment,
     flag_problems,
+    given,
     local_program,
     program_problems,
+    served_name,
 )
 from flows.serving.variants.launch import Launch, Place
+from flows.store.digest import value_digest
 
 if TYPE_CHECKING:
     from flows.serving.config import ServeConfig
 
+# The server knows a model by its path alone. So a name that was wished for is made a path: a link of that name in a
+# folder of its own, which becomes the working folder. Words: the folder, the link's name, the model's path, flags.
+NAME = re.compile(r"[\w.:+-]+(/[\w.:+-]+)*", re.ASCII)
+NAMED = """\
+import os, runpy, sys
+folder, name, model = sys.argv[1:4]
+link = os.path.join(folder, name)
+os.makedirs(os.path.dirname(link), exist_ok=True)
+os.path.lexists(link) or os.symlink(model, link)
+os.chdir(folder)
+sys.argv = ["transformers", "serve", name, *sys.argv[4:]]
+runpy.run_module("transformers.cli.transformers", run_name="__main__")
+"""
 OURS = {"--host": "it is 127.0.0.1, or the container's", "--port": "set serve.port", "--dtype": "set dtype above"}
 
 
@@ -62,10 +79,11 @@ def problems(config: ServeConfig, container: bool) -> list[str]:
     """What cannot work, told before anything starts."""
     options = config.transformers
     found = flag_problems("serve.transformers.extra_flags", options.extra_flags, OURS)
-    if config.served_model_name not in ("", "{model_path}"):
+    wished = config.served_model_name or given(config).get("BACKEND_MODEL_NAME", "")
+    if wished not in ("", "{model_path}") and not NAME.fullmatch(wished):
         found.append(
-            f"serve.served_model_name: `transformers serve` knows a model by its folder only, not as "
-            f"'{config.served_model_name}'. Leave it empty, or choose another variant such as vllm."
+            f"serve.served_model_name: {wished[:80]!r}: `transformers serve` takes no name with a slash at its ends, "
+            "two in a row, or an @. Give one as acme/trade-terms."
         )
     if container and not options.image:
         found.append("serve.transformers.image: name an image that holds transformers[serving].")
@@ -81,11 +99,17 @@ check_folder = check_whole_model
 
 
 def launch(config: ServeConfig, place: Place) -> Launch:
-    """The command that serves the folder; clients name the folder's path as their model."""
+    """The command that serves the folder; clients name the folder's path as their model, unless a name is given."""
     options = config.transformers
     own = "python3" if place.container else sys.executable
-    python = options.python if place.container else local_program(options.python)
-    command = [python or own, "-m", "transformers.cli.transformers", "serve", place.model_path]
+    python = (options.python if place.container else local_program(options.python)) or own
+    name = served_name(config, place) or place.model_path
+    if name == place.model_path:
+        command = [python, "-m", "transformers.cli.transformers", "serve", name]
+    else:
+        # Of a process the working folder is the one of the logs, in the store; in a container it may not be writable.
+        links = ("/tmp/" if place.container else "") + f"served-as/{value_digest([name, place.model_path])[:16]}"
+        command = [python, "-c", NAMED, links, name, place.model_path]
     command += ["--host", place.host, "--port", str(place.port)]
     if options.dtype != "auto":
         command += ["--dtype", options.dtype]
@@ -95,8 +119,8 @@ def launch(config: ServeConfig, place: Place) -> Launch:
         command.append("--continuous-batching")
     return Launch(
         command=command + options.extra_flags,
-        env=environment(config, place, place.model_path),
-        model=place.model_path,
+        env=environment(config, place, name),
+        model=name,
         ready_path="/health",
         image=options.image,
         port=place.port,
