@@ -21,36 +21,39 @@ from pathlib import Path
 import pytest
 
 WIDTHS = (34, 50, 60, 13)
-FAULTS = (
-    "wrong path",
-    "impossible option",
-    "port taken",
-    "out of memory",
-    "disk full in the cache",
-    "download that stalls",
-    "SIGSTOP of the engine",
-    "kill -9 of the engine",
-    "kill -9 of the server",
-    "kill -9 of the watcher",
-    "kill -9 of the Prefect worker",
-    "kill -9 of the flow in mid-promotion",
-    "TERM while starting",
-    "the wrong model behind the port",
-    "200 with garbage",
-    "429",
-    "500 in 1 of 5",
-    "an answer after 60 s",
-    "token: wrong",
-    "token: expired",
-    "token: revoked",
-    "token: in another header",
-    "100 start/stop cycles",
-    "two promotions at once",
-    "clock jump",
-    "machine restart",
-    "flapping endpoint",
-    "Prefect server down",
-)
+PARTS = {
+    "serving": (
+        "wrong path",
+        "impossible option",
+        "port taken",
+        "out of memory",
+        "disk full in the cache",
+        "download that stalls",
+        "SIGSTOP of the engine",
+        "kill -9 of the engine",
+        "kill -9 of the server",
+        "kill -9 of the watcher",
+        "kill -9 of the Prefect worker",
+        "kill -9 of the flow in mid-promotion",
+        "TERM while starting",
+        "the wrong model behind the port",
+        "200 with garbage",
+        "429",
+        "500 in 1 of 5",
+        "an answer after 60 s",
+        "token: wrong",
+        "token: expired",
+        "token: revoked",
+        "token: in another header",
+        "100 start/stop cycles",
+        "two promotions at once",
+        "clock jump",
+        "machine restart",
+        "flapping endpoint",
+        "Prefect server down",
+    ),
+}
+FAULTS = tuple(fault for faults in PARTS.values() for fault in faults)
 
 
 @dataclass
@@ -58,16 +61,19 @@ class Row:
     """One fault in one place.
 
     Attributes:
-        fault: a name of FAULTS.
+        part: of the project, as PARTS has them.
+        fault: a name of that part.
         on: what it happened to, as `container`; empty if there is one place only.
         expected, action: the state or the refusal that is right, and what must be done, or is told to do.
         seen: what the code answered.
         seconds_to_see: from the fault to that answer; None if it was not measured.
         clock: `real`, or `passes` for times of the watcher's passes, which tests choose (a minute apart unless said).
-        passed, skipped: how the test ended; why it did not run.
+        holds: whether the test passed.
+        skipped: why it did not run.
         test: its id.
     """
 
+    part: str
     fault: str
     on: str
     expected: str
@@ -76,7 +82,7 @@ class Row:
     seen: str = ""
     seconds_to_see: float | None = None
     clock: str = "real"
-    passed: bool = False
+    holds: bool = False
     skipped: str = ""
 
 
@@ -150,7 +156,8 @@ def _row(mark: pytest.Mark, item: pytest.Item) -> Row:
     if fault not in FAULTS:
         raise pytest.UsageError(f"{item.nodeid}: there is no fault '{fault}' in tests/faults/report.py")
     case = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
-    return Row(fault, given.get("on", case), given["expected"], given["action"], item.nodeid)
+    [part] = [part for part, faults in PARTS.items() if fault in faults]
+    return Row(part, fault, given.get("on", case), given["expected"], given["action"], item.nodeid)
 
 
 TABLE = pytest.StashKey[Table]()
@@ -193,8 +200,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
         if report.skipped:
             row.skipped = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if report.when == "call":
-            row.passed = report.passed
-        row.passed &= not report.failed
+            row.holds = report.passed
+        row.holds &= not report.failed
     report.fault_rows = [asdict(row) for row in item.config.stash[TABLE].rows.get(item.nodeid, [])]
     return report
 
@@ -230,7 +237,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("faults")
     terminalreporter.line(_line("fault", "expected", "seen", "seconds", ""))
     for row in table.sorted_rows:
-        mark = "" if row.passed else f"skipped: {row.skipped}" if row.skipped else "FAILED"
+        mark = "" if row.holds else f"skipped: {row.skipped}" if row.skipped else "FAILED"
         seconds = (
             "" if row.seconds_to_see is None else f"{row.seconds_to_see:g}{' in passes' * (row.clock == 'passes')}"
         )

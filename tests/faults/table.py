@@ -1,4 +1,4 @@
-"""The table of faults for people: build/faults.json, brought into docs/serving.md.
+"""The table of faults for people: build/faults.json, each part brought into its page of the docs.
 
 .venv/bin/python -m tests.faults.table [FILE]
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
-PAGE = CHECKOUT / "docs" / "serving.md"
+PAGES = {"serving": CHECKOUT / "docs" / "serving.md"}
 BEGIN, END = "<!-- made by python -m tests.faults.table -->\n", "<!-- end of the table -->\n"
 LONGEST = 280
 
@@ -31,7 +31,7 @@ def _seen(row):
     text = re.sub(r"/tmp/\S*/(\S+?)(?=[\s:;,.]|$)", r"…/\1", text).replace(str(CHECKOUT), "…")
     text = "".join(c for c in text if c.isprintable()).replace("<", "&lt;")
     text = text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} …"
-    return text if row["passed"] else f"**failed** {text}"
+    return text if row["holds"] else f"**failed** {text}"
 
 
 def _after(row):
@@ -44,13 +44,14 @@ def _after(row):
 
 
 def main(file="build/faults.json"):
-    """Write the table over the one in the page."""
-    text = PAGE.read_text("utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """Write each part's table over the one in its page."""
     rows = json.loads((CHECKOUT / file).read_text("utf-8"))
-    PAGE.write_text(f"{before}{BEGIN}\n{markdown(rows)}\n{END}{after}", "utf-8")
-    failed = [row["test"] for row in rows if not row["passed"] and not row["skipped"]]
+    for part, page in PAGES.items():
+        before, _, rest = page.read_text("utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        table = markdown([row for row in rows if row["part"] == part])
+        page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", "utf-8")
+    failed = [row["test"] for row in rows if not row["holds"] and not row["skipped"]]
     print(f"{len(rows)} rows, {len(failed)} failed {failed or ''}")
 
 

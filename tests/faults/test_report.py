@@ -46,9 +46,10 @@ def test_rows_are_what_was_seen_in_the_order_of_the_list(session):
     assert code == pytest.ExitCode.OK
     assert [row["fault"] for row in rows] == ["wrong path", "429", "clock jump"]
     first, skipped, last = rows
-    assert (first["seen"], first["clock"], first["passed"], first["on"]) == ("no /such", "real", True, "")
+    assert (first["seen"], first["clock"], first["holds"], first["on"]) == ("no /such", "real", True, "")
+    assert {row["part"] for row in (first, skipped)} == {"serving"}
     assert 0 <= first["seconds_to_see"] < 60
-    assert (skipped["passed"], skipped["skipped"], skipped["seen"]) == (False, "Skipped: not here", "")
+    assert (skipped["holds"], skipped["skipped"], skipped["seen"]) == (False, "Skipped: not here", "")
     assert (last["seen"], last["seconds_to_see"], last["clock"]) == ("HEALTHY. It answers.", 60, "passes")
     assert last["test"].endswith("::test_noted")
 
@@ -75,7 +76,7 @@ def test_a_fault_without_a_test_fails_the_session_if_all_were_collected(session,
 def test_a_fault_of_which_nothing_was_noted_fails(session):
     marked = 'import pytest\n@pytest.mark.fault("429", expected="x", action="y")\ndef test_silent(): pass\n'
     code, [row] = session(marked, faults=("429",))
-    assert (code, row["passed"], row["seen"]) == (pytest.ExitCode.TESTS_FAILED, False, "")
+    assert (code, row["holds"], row["seen"]) == (pytest.ExitCode.TESTS_FAILED, False, "")
 
 
 def test_the_table_for_people_says_what_was_seen_and_what_was_not_run():
@@ -86,12 +87,12 @@ def test_the_table_for_people_says_what_was_seen_and_what_was_not_run():
         "action": "none",
         "test": "t",
         "skipped": "",
-        "passed": True,
+        "holds": True,
     }
     seen = row | {"seen": "Log: /tmp/pytest-of-root/pytest-1/x0/endpoints/logs/a.log.", "clock": "real"}
     rows = [
         seen | {"seconds_to_see": 1.234},
-        seen | {"seconds_to_see": 0.001, "passed": False},
+        seen | {"seconds_to_see": 0.001, "holds": False},
         seen | {"seen": "word " * 99, "seconds_to_see": 120, "clock": "passes"},
         seen | {"seen": "", "seconds_to_see": None, "skipped": "no engine"},
     ]
