@@ -20,7 +20,8 @@ class StageCall:
 
     `inputs` are folders it reads; `digests` name, by content, what the output depends on besides the config; `kind` is
     the stage's name in the registry where its own name is another, as of a second training; `resources` are no part
-    of the key: a model is the same wherever it was trained; `labels` are what people call an input, as a file's path.
+    of the key: a model is the same wherever it was trained; `labels` are what people call an input, as a file's path;
+    `anew` asks for it to run although its result is there.
     """
 
     name: str
@@ -30,6 +31,7 @@ class StageCall:
     kind: str = ""
     resources: StageResources = field(default_factory=StageResources)
     labels: dict[str, str] = field(default_factory=dict)
+    anew: bool = False
 
     @property
     def stage(self) -> Stage:

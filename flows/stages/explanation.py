@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from flows.base_models.resolve import BaseModelConfig, ResolvedModel, identity, ready
 from flows.reporting.contract import StageStatus
 from flows.stages.call import StageCall
 from flows.stages.former import nearest
 from flows.stages.make import finished
+from flows.stages.registry import STAGES
+from flows.stages.report import stage_report
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import Outcome, why_again, why_cached
 from flows.store.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from flows.stages.pipeline import Pipeline
 
 NOT_YET = "not yet made: "
 
@@ -24,7 +30,7 @@ def look(run: RunContext, call: StageCall) -> Outcome:
     """
     started = time.monotonic()
     anew = sorted(name for name, digest in call.digests.items() if digest.startswith(NOT_YET))
-    asked = call.stage.name in run.options.anew
+    asked = call.anew or call.stage.name in run.options.anew
     result = None if anew or asked else finished(run, call.key)
     if result is not None:
         return _outcome(call, "cached", why_cached(result), result, started)
@@ -37,6 +43,21 @@ def look(run: RunContext, call: StageCall) -> Outcome:
     else:
         why = why_again(nearest(run.store, call))
     return _outcome(call, "ran", why, None, started)
+
+
+def not_yet(outcomes: Mapping[str, Outcome]) -> list[str]:
+    """Which of these stages would run first, so that what they make cannot be looked at."""
+    return sorted(name for name, one in outcomes.items() if one.artifact.digest.startswith(NOT_YET))
+
+
+def foretold(line: Pipeline, name: str, kind: str, unmade: list[str]) -> Outcome:
+    """A stage that reads files which are made by others first: noted in the pipeline as one that would run."""
+    artifact = Artifact(kind=STAGES[kind].artifact, digest=f"{NOT_YET}{name}", path="/")
+    why = f"{' and '.join(unmade)} would run"
+    outcome = Outcome(stage=name, status="ran", seconds=0, why=why, artifact=artifact, figures={}, maker={})
+    line.outcomes[name] = outcome
+    line.stages.append(stage_report(outcome))
+    return outcome
 
 
 def _own_changes(run: RunContext, call: StageCall) -> list[str]:

@@ -13,8 +13,9 @@ of its own. What several threads call runs side by side (`branches.side_by_side`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import BaseModel
 
@@ -25,11 +26,12 @@ from flows.corpus.sources.registry import Sources, named_files
 from flows.evaluation import embedders
 from flows.evaluation.config import EvaluateStageConfig, EvaluationConfig
 from flows.reporting.contract import StageReport
+from flows.shell.command import ShellConfig
 from flows.stages import report as reports
 from flows.stages.base_model_task import base_model
 from flows.stages.call import StageCall
 from flows.stages.judge import judge_endpoint
-from flows.stages.resources import Resources, StageResources
+from flows.stages.resources import Resources, StageResources, secret_blocks
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import Outcome, run_stage
 from flows.store.digest import file_digest
@@ -55,12 +57,16 @@ class Pipeline:
         resources: Resources = Resources(),
         runner: Runner = run_stage,
         fetcher: Fetcher = base_model,
+        own: Mapping[str, StageResources] = MappingProxyType({}),
+        always: Collection[str] = (),
     ) -> None:
+        """`own` are resources by the name of a stage, before those of its kind; `always` names stages to run anyway."""
         self.run = run
         self.stages: list[StageReport] = []
         self.outcomes: dict[str, Outcome] = {}
         self._needs = dict(resources.stages())
         self._runner, self._fetcher = runner, fetcher
+        self._own, self._always = own, always
 
     def prepare(self, sources: Sources, split: SplitConfig = SplitConfig(), name: str = "prepare") -> Outcome:
         """The data set of the sources: rows for training and for the test, by rung."""
@@ -95,6 +101,29 @@ class Pipeline:
             "evaluate", name, EvaluateStageConfig(evaluation=config, judge=judge), folders | more_folders, digests
         )
 
+    def shell(
+        self,
+        command: str,
+        before: Mapping[str, Outcome],
+        files: Mapping[str, str] = MappingProxyType({}),
+        data_folder: str = "",
+        name: str = "shell",
+    ) -> Outcome:
+        """What a command of your own makes of the results before it.
+
+        Args:
+            command: for bash; the folders of `before` are in `$INPUT_<NAME>`, its own in `$OUTPUT`.
+            before: stages whose results it may read, by the names under which it finds them.
+            files: digests of what else it reads, by name: it runs again when one changes.
+            data_folder: in `$DATA`.
+            name: the stage's name.
+        """
+        lines = self._needs_of("shell", name).env
+        secrets = sorted(secret_blocks(lines))
+        config = ShellConfig(command=command, data_folder=data_folder, environment=lines, secrets=secrets)
+        folders, digests = _inputs(**before)
+        return self._stage("shell", name, config, folders, {**digests, **files}, {one: one for one in files})
+
     def skip(self, name: str, why: str) -> None:
         """Note a stage that is left out."""
         self.stages.append(StageReport(name=name, status="skipped", seconds=0.0, why=why))
@@ -102,6 +131,13 @@ class Pipeline:
     def needs(self, kind: str) -> StageResources:
         """What a stage of that kind needs."""
         return self._needs.get(kind, StageResources())
+
+    def _needs_of(self, kind: str, name: str) -> StageResources:
+        """With the variables of the whole run, which a stage may have otherwise."""
+        needs = self._own.get(name, self.needs(kind))
+        named = {line.partition("=")[0] for line in needs.env}
+        wide = [line for line in self.run.options.env if line.partition("=")[0] not in named]
+        return needs.model_copy(update={"env": [*wide, *needs.env]}) if wide else needs
 
     def _training(self, kind: str, name: str, config: BaseModel, dataset: Outcome, model: Model) -> Outcome:
         folders, digests = _inputs(dataset=dataset, model=model)
@@ -116,7 +152,8 @@ class Pipeline:
         digests: dict[str, str],
         labels: dict[str, str] | None = None,
     ) -> Outcome:
-        call = StageCall(name, config, folders, digests, kind, self.needs(kind), labels or {})
+        needs = self._needs_of(kind, name)
+        call = StageCall(name, config, folders, digests, kind, needs, labels or {}, anew=name in self._always)
         outcome = self._runner(self.run, call)
         self.outcomes[name] = outcome
         self.stages.append(reports.stage_report(outcome))

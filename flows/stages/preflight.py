@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flows.base_models.resolve import BaseModelConfig
 from flows.base_models.resolve import identity as model_identity
@@ -22,8 +22,8 @@ from flows.serving.start import problems as serving_problems
 from flows.stages.judge import judge_endpoint
 from flows.stages.make import secret
 from flows.stages.placement import pool_problems
-from flows.stages.resources import Resources, machine_problems, problems, secret_blocks, size_gib
-from flows.stages.run_context import RunContext
+from flows.stages.resources import Resources, StageResources, machine_problems, problems, secret_blocks, size_gib
+from flows.stages.run_context import RunContext, RunOptions
 from flows.stages.variants import TrainingVariant, trainings
 from flows.store.files import write_json
 from flows.training.config import FinetuneConfig, PretrainConfig
@@ -59,10 +59,10 @@ def preflight(
         found.append("variants: which is best is decided on the dev share, and there is none. Raise split.dev.")
     if len(variants) > 1 and "evaluate" in run.options.skip:
         found.append("run.skip: without evaluate nothing says which of the variants is best.")
-    found += resource_problems(resources)
+    found += run_problems(run.options) + resource_problems(resources)
     checks: list[Callable[[], object]] = [
         lambda: trainings(pretrain, finetune, variants),
-        lambda: _check_store(run),
+        lambda: check_store(run),
         lambda: model_identity(model),
         lambda: embedders.check(evaluation.embedder),
         lambda: _check_judge(evaluation.judge),
@@ -79,10 +79,14 @@ def preflight(
 
 def resource_problems(resources: Resources) -> list[str]:
     """What the stages need and cannot get, as far as that shows from here, a line each."""
+    return needs_problems((f"resources.{name}", wanted) for name, wanted in resources.stages())
+
+
+def needs_problems(needs: Iterable[tuple[str, StageResources]]) -> list[str]:
+    """The same of any stages: each with the path of the field that says what it needs."""
     found: list[str] = []
     pools: dict[str, str] = {}
-    for name, wanted in resources.stages():
-        where = f"resources.{name}"
+    for where, wanted in needs:
         found += problems(wanted, where)
         if wanted.work_pool:
             pools[f"{where}.work_pool"] = wanted.work_pool
@@ -90,15 +94,31 @@ def resource_problems(resources: Resources) -> list[str]:
         found += machine_problems(wanted, where)
         if wanted.gpus and leased_here():
             found += [f"{where}.{line}" for line in gpu_problems(wanted.gpus, size_gib(wanted.gpu_memory), gpus())]
-        for variable, block in secret_blocks(wanted.env).items():
-            try:
-                secret(block)
-            except ConfigError as error:
-                found.append(f"{where}.env: {variable}: {error}")
+        found += _secret_problems(wanted.env, where)
     return found + pool_problems(pools)
 
 
-def _check_store(run: RunContext) -> None:
+def run_problems(options: RunOptions) -> list[str]:
+    """What is wrong with the variables of all stages, a line each."""
+    return problems(StageResources(env=options.env), "run") + _secret_problems(options.env, "run")
+
+
+def _secret_problems(lines: list[str], where: str) -> list[str]:
+    found = []
+    for variable, block in secret_blocks(lines).items():
+        try:
+            secret(block)
+        except ConfigError as error:
+            found.append(f"{where}.env: {variable}: {error}")
+    return found
+
+
+def check_store(run: RunContext) -> None:
+    """Write into the run's folder.
+
+    Raises:
+        ConfigError: that cannot be done.
+    """
     try:
         write_json(run.store.run(run.run_id) / "progress.json", {})
     except OSError as error:

@@ -72,7 +72,7 @@ STAGES = {
             artifact="dataset",
             code=["corpus", "placeholders.py"],
             libraries=["datasketch"],
-            unimportant=["path"],
+            unimportant=["path", "folder"],
             heavy=False,
         ),
         Stage(
@@ -110,6 +110,14 @@ STAGES = {
             libraries=["torch", "transformers", "tokenizers", "sentence-transformers", "numpy", "scipy"],
             unimportant=["threads", "api_key_env"],
             secrets="flows.stages.judge:secrets",
+        ),
+        Stage(
+            name="shell",
+            function="flows.shell.command:run",
+            config="flows.shell.command:ShellConfig",
+            artifact="files",
+            code=["shell"],
+            unimportant=["data_folder", "timeout_s", "secrets"],
         ),
     )
 }

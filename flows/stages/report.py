@@ -131,6 +131,11 @@ def unmeasured(line: Pipeline, trained: Trained) -> State[Any]:
     return Completed(message=f"Trained and not evaluated, so nothing is served: {trained.finetune.artifact.path}")
 
 
+def show_stages(stages: list[StageReport]) -> None:
+    """The table of stages alone, of a run without a report."""
+    create_table_artifact(_stages(stages), key="stages", description="What ran, what was cached, and why")
+
+
 def with_endpoint(
     report: RunReport, endpoint: EndpointReport | None, checks: list[CheckReport], stage: StageReport, seconds: float
 ) -> RunReport:

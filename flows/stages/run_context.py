@@ -38,6 +38,12 @@ class RunOptions(Config):
         description="Folder for models, data sets and reports. Empty: FINETUNE_STORE of the environment, else "
         "~/.local/share/prefect-finetune.",
     )
+    env: list[str] = Field(
+        default=[],
+        title="Environment",
+        description="NAME=value for the processes of all stages; NAME=secret:block takes the value of that Secret "
+        "block. What a stage's own resources say comes first.",
+    )
     refresh: list[StageName] = Field(
         default=[], title="Run anyway", description="Stages to run even though a finished result is in the store."
     )

@@ -56,7 +56,7 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         StageError: it failed for good; the message is for people.
     """
     started = time.monotonic()
-    asked = call.stage.name in run.options.anew
+    asked = call.anew or call.stage.name in run.options.anew
     missing = finished(run, call.key) is None
     former = nearest(run.store, call) if missing else None
     prefect_task: Any = make_task(run, call, refresh=asked or missing)
@@ -154,7 +154,7 @@ def failing_in_words(run: RunContext, name: str, work: Callable[[], Any]) -> Any
 
 
 def _make(run: RunContext, call: StageCall) -> dict[str, Any]:
-    refresh = call.stage.name in run.options.anew
+    refresh = call.anew or call.stage.name in run.options.anew
     if call.resources.work_pool:
         return make_elsewhere(run, call, refresh)
     return make(run, call, refresh, waiting=_waiting(run, call))

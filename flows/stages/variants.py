@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from flows.config import Config
 from flows.errors import ConfigError
+from flows.stages.overrides import checked, lay_over
 from flows.training.config import FinetuneConfig, PretrainConfig
 
 NAME = r"^[0-9a-z]([0-9a-z-]{0,30}[0-9a-z])?$"
-STAGES: dict[str, type[Config]] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+STAGES = ("pretrain", "finetune")
 
 
 class TrainingVariant(Config):
@@ -73,41 +72,14 @@ def _with_overrides(
     variant: TrainingVariant, pretrain: PretrainConfig, finetune: FinetuneConfig, where: str
 ) -> Training:
     values: dict[str, Any] = {"pretrain": pretrain.model_dump(), "finetune": finetune.model_dump()}
-    problems = []
-    for number, line in enumerate(variant.overrides):
-        path, equals, text = line.partition("=")
-        keys = path.strip().split(".")
-        at = f"{where}.overrides[{number}]: {line!r}"
-        section: Any = values
-        for key in keys[:-1]:
-            section = section.get(key) if isinstance(section, dict) else None
-        if not equals or len(keys) < 2 or not isinstance(section, dict) or keys[-1] not in section:
-            problems.append(f"{at} names no setting of pretrain or finetune.{_hint(path, values)}")
-            continue
-        try:
-            section[keys[-1]] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            problems.append(f"{at}: the value cannot be read.")
-    settings: dict[str, Any] = {}
-    for stage, model in STAGES.items():
-        try:
-            settings[stage] = model.model_validate(values[stage])
-        except ValidationError as error:
-            for one in error.errors():
-                field = ".".join(map(str, one["loc"]))
-                problems.append(f"{where}.overrides: {stage}.{field}: {one['msg']} (given: {one['input']!r}).")
+    at = f"{where}.overrides"
+    whole = [line for line in variant.overrides if line.partition("=")[0].strip() in STAGES]
+    problems = [f"{at}: {line!r} is a whole stage; name one of its settings." for line in whole]
+    problems += lay_over(values, variant.overrides, at, "pretrain or finetune", "finetune.learning_rate=0.0001")
     if problems:
         raise ConfigError(problems)
-    return Training(variant.name, settings["pretrain"], settings["finetune"], variant.overrides)
-
-
-def _hint(path: str, values: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(path.strip(), list(_paths(values)), n=1)
-    return f" Did you mean {near[0]}?" if near else " Write it as finetune.learning_rate=0.0001."
-
-
-def _paths(values: dict[str, Any], before: str = "") -> Iterable[str]:
-    for key, value in values.items():
-        yield f"{before}{key}"
-        if isinstance(value, dict):
-            yield from _paths(value, f"{before}{key}.")
+    study, wrong_study = checked(PretrainConfig, values["pretrain"], at, "pretrain.")
+    tune, wrong_tune = checked(FinetuneConfig, values["finetune"], at, "finetune.")
+    if study is None or tune is None:
+        raise ConfigError(wrong_study + wrong_tune)
+    return Training(variant.name, study, tune, variant.overrides)

@@ -18,7 +18,9 @@ from tests.benchmarks import (
     front_choice,
     front_overhead,
     healthy_latency,
+    many_pipelines,
     promotion_drops,
+    stage_dispatch,
     supervised_tokens,
     watch_endpoints,
 )
@@ -34,6 +36,8 @@ MODULES = (
     front_overhead,
     front_choice,
     promotion_drops,
+    stage_dispatch,
+    many_pipelines,
 )
 BENCHMARKS = {module.NAME: module for module in MODULES}
 RESULTS = Path("build/benchmarks.json")

@@ -9,6 +9,7 @@ from flows.corpus.question_templates import load_templates
 from flows.corpus.row import read_rows
 from flows.corpus.sources import exams, tables, terms, transcripts
 from flows.corpus.sources.exams import ExamSource, repair_options, split_options
+from flows.corpus.sources.registry import Sources, named_files, problems, read_sources
 from flows.corpus.sources.tables import TableSource
 from flows.corpus.sources.terms import TermSource
 from flows.corpus.sources.transcripts import TranscriptSource, as_text
@@ -255,3 +256,16 @@ def test_repairing_options_twice_changes_nothing(stem, options):
 def test_prepared_rows_come_back_as_written(prepare, table):
     card, output = prepare(tables=[table()])
     assert len(read_rows(output)) == card["rows"]
+
+
+def test_relative_paths_are_below_the_data_folder(tmp_path):
+    (tmp_path / "terms.csv").write_text("question,answer\nWhat?,That.\n", "utf-8")
+    (tmp_path / "words.yaml").write_text("{}", "utf-8")
+    sources = Sources(folder=str(tmp_path), tables=[TableSource(path="terms.csv")], templates="words.yaml")
+    assert problems(sources) == []
+    assert set(named_files(sources).values()) == {tmp_path / "terms.csv", tmp_path / "words.yaml"}
+    assert [fact.rows[0].answer for fact in read_sources(sources).facts] == ["That."]
+    absolute = Sources(folder="/elsewhere", tables=[TableSource(path=str(tmp_path / "terms.csv"))])
+    assert problems(absolute) == []
+    [problem] = problems(Sources(folder="/elsewhere", tables=[TableSource(path="terms.csv")]))
+    assert problem.startswith("sources.tables[0]: there is no file or folder '/elsewhere/terms.csv'")

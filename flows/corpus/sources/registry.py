@@ -33,6 +33,11 @@ class Sources(Config):
         title="The field's name",
         description="As it should stand in a question, for instance: international trade. Empty: 'this field'.",
     )
+    folder: str = Field(
+        default="",
+        title="Data folder",
+        description="Where sources lie whose paths begin neither with / nor ~. Empty: the worker's working folder.",
+    )
     exams: list[ExamSource] = Field(default=[], title="Exams", description="JSON files with marked running text.")
     terms: list[TermSource] = Field(default=[], title="Terms", description="JSON files of terms and descriptions.")
     transcripts: list[TranscriptSource] = Field(
@@ -54,7 +59,15 @@ READERS: dict[str, ModuleType] = {"exams": exams, "terms": terms, "transcripts":
 def _each(sources: Sources) -> Iterator[tuple[ModuleType, Any, str]]:
     for kind, reader in READERS.items():
         for number, source in enumerate(getattr(sources, kind)):
-            yield reader, source, f"sources.{kind}[{number}]"
+            here = source.model_copy(update={"path": in_folder(source.path, sources.folder)})
+            yield reader, here, f"sources.{kind}[{number}]"
+
+
+def in_folder(path: str, folder: str) -> str:
+    """A relative path below the data folder; an absolute one, and a sample, as it is."""
+    if not folder or not path or path.startswith(("/", "~", "sample:")):
+        return path
+    return str(Path(folder, path))
 
 
 def problems(sources: Sources) -> list[str]:
@@ -68,7 +81,7 @@ def problems(sources: Sources) -> list[str]:
         except DataError as error:
             found.append(str(error))
     try:
-        check_override(sources.templates)
+        check_override(in_folder(sources.templates, sources.folder))
     except DataError as error:
         found.append(str(error))
     return found
@@ -83,7 +96,7 @@ def read_sources(sources: Sources) -> Found:
     """
     if not any(True for _ in _each(sources)):
         raise ConfigError(problems(sources))
-    templates = load_templates(sources.language, sources.domain, sources.templates)
+    templates = load_templates(sources.language, sources.domain, in_folder(sources.templates, sources.folder))
     found = [reader.read(source, templates, field) for reader, source, field in _each(sources)]
     return Found(
         facts=[fact for part in found for fact in part.facts], drops=[drop for part in found for drop in part.drops]
@@ -104,6 +117,6 @@ def named_files(sources: Sources) -> dict[str, Path]:
         for number, file in enumerate(reader.files(source, field))
     }
     if sources.templates:
-        check_override(sources.templates)
-        found["sources.templates"] = Path(sources.templates).expanduser()
+        check_override(in_folder(sources.templates, sources.folder))
+        found["sources.templates"] = Path(in_folder(sources.templates, sources.folder)).expanduser()
     return found

@@ -1,0 +1,142 @@
+"""A pipeline of your own in the parameters of one flow: any stages, in any order, side by side where they can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed
+
+from flows.base_models.resolve import BaseModelConfig
+from flows.base_models.resolve import identity as model_identity
+from flows.corpus.ladder import SplitConfig
+from flows.corpus.sources import registry
+from flows.corpus.sources.registry import Sources
+from flows.domain_adaptation import serve_if_passed
+from flows.errors import ConfigError, FinetuneError
+from flows.evaluation.config import GatePolicy
+from flows.reporting.explanation import explanation_line
+from flows.reporting.markdown import verdict_line
+from flows.serving.config import ServeConfig
+from flows.serving.start import problems as serving_problems
+from flows.stages import report as reports
+from flows.stages.base_model_task import base_model
+from flows.stages.explanation import look, look_for_model
+from flows.stages.graph import Node, OwnStage, nodes
+from flows.stages.graph_run import Surroundings, run_graph
+from flows.stages.pipeline import Pipeline
+from flows.stages.preflight import check_store, needs_problems, run_problems
+from flows.stages.run_context import RunContext, RunOptions, current_run, give_up_after_crashes
+from flows.stages.stage_task import StageError, run_stage
+from flows.stages.trainings import Trained
+from flows.stages.variants import Training
+from flows.training.config import FinetuneConfig, PretrainConfig
+
+
+@flow(name="pipeline")
+def pipeline(
+    stages: list[OwnStage],
+    sources: Sources = Sources(),
+    model: BaseModelConfig = BaseModelConfig(name="packaged:SmolLM2-135M-Instruct"),
+    split: SplitConfig = SplitConfig(),
+    gate: GatePolicy = GatePolicy(),
+    serve: ServeConfig = ServeConfig(enabled=False),
+    dry_run: bool = False,
+    run: RunOptions = RunOptions(title="Pipeline"),
+) -> Any:
+    """Run stages of your own choice, each as soon as those before it are done; report the last evaluation.
+
+    Args:
+        stages: What is done, and after what; a shell stage is any command.
+        sources: The field's own text, for the prepare stages.
+        model: The base model, where a training or an evaluation starts from it.
+        split: How much is held out, and how, for the prepare stages.
+        gate: What the last evaluation must show before its model is served.
+        serve: Where that model is served; off unless asked for.
+        dry_run: Only say for every stage whether it would run, and why.
+        run: Title, description, store, environment of all stages.
+    """
+    context = current_run(run)
+    line = Pipeline(context)
+    try:
+        give_up_after_crashes()
+        graph = checked(context, stages, sources, model, split, serve)
+        line = Pipeline(
+            context,
+            runner=look if dry_run else run_stage,
+            fetcher=look_for_model if dry_run else base_model,
+            own={node.name: node.stage.resources for node in graph},
+            always={node.name for node in graph if node.stage.always},
+        )
+        base = line.base_model(model) if any(node.dataset for node in graph) else None
+        failed = run_graph(line, graph, Surroundings(base, sources.folder))
+        if failed:
+            words = "; ".join(f"{name}: {error}" for name, error in failed.items())
+            return reports.failed(context, line.stages, "", words)
+        if dry_run:
+            reports.show_stages(line.stages)
+            return Completed(message=explanation_line(line.stages))
+        return measured(line, graph, model.name, gate, serve)
+    except FinetuneError as error:
+        return reports.failed(context, line.stages, error.stage if isinstance(error, StageError) else "", str(error))
+
+
+def checked(
+    run: RunContext,
+    stages: list[OwnStage],
+    sources: Sources,
+    model: BaseModelConfig,
+    split: SplitConfig,
+    serve: ServeConfig,
+) -> list[Node]:
+    """The pipeline, with everything looked at that can be before it runs.
+
+    Raises:
+        ConfigError: something cannot work; a line each.
+    """
+    found = run_problems(run.options)
+    graph: list[Node] = []
+
+    def read() -> None:
+        graph.extend(nodes(stages, sources, split))
+
+    checks: list[Callable[[], object]] = [read, lambda: check_store(run)]
+    if any(stage.kind != "shell" for stage in stages):
+        checks.append(lambda: model_identity(model))
+    for check in checks:
+        try:
+            check()
+        except FinetuneError as error:
+            found += str(error).splitlines()
+    found += needs_problems((f"stages: {node.name}: resources", node.stage.resources) for node in graph)
+    # What a command makes beforehand is not there yet.
+    if any(node.kind == "prepare" and not node.before and not node.stage.settings for node in graph):
+        found += registry.problems(sources)
+    if serve.enabled:
+        found += serving_problems(serve)
+    if found:
+        raise ConfigError(found)
+    return graph
+
+
+def measured(line: Pipeline, graph: list[Node], base_model_name: str, gate: GatePolicy, serve: ServeConfig) -> Any:
+    """The report of the last evaluation, and its model served if that is asked for; without one, what ran.
+
+    Raises:
+        StageError: the model could not be served.
+    """
+    evaluations = [node for node in graph if node.kind == "evaluate"]
+    if not evaluations:
+        reports.show_stages(line.stages)
+        return Completed(message=f"{len(graph)} stages are done; none of them evaluates, so there is no report.")
+    last = evaluations[-1]
+    trained = line.outcomes[last.model]
+    # The report asks for the outcomes only, not for the settings of a training.
+    best = Trained(Training(last.model, PretrainConfig(), FinetuneConfig(), []), None, trained)
+    outcome = line.outcomes[last.name]
+    report = reports.build_report(
+        line, last.against or base_model_name, line.outcomes[last.dataset], best, outcome, [], gate
+    )
+    report = serve_if_passed(line.run, serve, report, {**line.outcomes, "evaluate": outcome})
+    return Completed(message=f"{last.name}: {verdict_line(report)}")

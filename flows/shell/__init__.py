@@ -1,0 +1,1 @@
+"""Commands of a person's own as stages of a pipeline."""

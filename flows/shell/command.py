@@ -1,0 +1,126 @@
+"""A shell command as a stage: it reads the folders of the stages before it and leaves its files in one of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Timer
+from typing import Any
+
+from pydantic import Field
+
+from flows.config import Config
+from flows.errors import DataError
+from flows.progress import Progress
+
+LAST_LINES = 20
+PR_SET_PDEATHSIG = 1
+
+
+class ShellConfig(Config):
+    """A command and what it may depend on."""
+
+    command: str = Field(
+        min_length=1, title="Command", description="For bash; ends at the first line that fails (-eu, pipefail)."
+    )
+    data_folder: str = Field(default="", title="Data folder", description="In $DATA; empty: there is none.")
+    timeout_s: float = Field(default=0, ge=0, title="Time limit (s)", description="0: none.")
+    environment: list[str] = Field(
+        default=[], title="Environment", description="NAME=value, as the stage's process has it; secrets by block."
+    )
+    secrets: list[str] = Field(default=[], title="Secrets", description="Variables whose values are kept out of logs.")
+
+
+def run(config: ShellConfig, inputs: dict[str, Path], workdir: Path, progress: Progress) -> dict[str, Any]:
+    """Run the command in its output folder, which becomes the stage's artifact.
+
+    It has `$OUTPUT` (that folder, empty), `$DATA`, and for each stage before it `$INPUT_<NAME>`, that stage's folder.
+
+    Returns:
+        `lines`, how many it printed.
+
+    Raises:
+        DataError: it failed, or took longer than it may; with its last lines.
+    """
+    output = workdir / "output"
+    output.mkdir(parents=True, exist_ok=True)
+    shell = subprocess.Popen(
+        ["/bin/bash", "-eu", "-o", "pipefail", "-c", config.command],
+        cwd=output,
+        env=os.environ | _variables(config, inputs, output),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=_end_with_parent,
+    )
+    late = Event()
+
+    def give_up() -> None:
+        late.set()
+        _kill(shell)
+
+    timer = Timer(config.timeout_s, give_up)
+    timer.daemon = True
+    if config.timeout_s:
+        timer.start()
+    try:
+        last, count = _follow(_masked(shell, config.secrets), progress)
+        code = shell.wait()
+    finally:
+        timer.cancel()
+        _kill(shell)
+    if late.is_set():
+        raise DataError(f"The command took longer than its {config.timeout_s:g} s.{_said(last)}")
+    if code:
+        how = f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        raise DataError(f"The command {how}.{_said(last)}")
+    return {"lines": count}
+
+
+def _variables(config: ShellConfig, inputs: dict[str, Path], output: Path) -> dict[str, str]:
+    folders = {f"INPUT_{name.upper().replace('-', '_')}": str(folder) for name, folder in inputs.items()}
+    return folders | {"OUTPUT": str(output), "DATA": config.data_folder}
+
+
+def _end_with_parent() -> None:
+    """Asked for between fork and exec: a command must not outlive a stage that was killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _kill(shell: subprocess.Popen[str]) -> None:
+    """The whole group: what the command has left in the background holds files of a stage that is over."""
+    try:
+        os.killpg(shell.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _masked(shell: subprocess.Popen[str], secrets: list[str]) -> Iterator[str]:
+    values = [value for name in secrets if (value := os.environ.get(name, ""))]
+    for line in shell.stdout or ():
+        for value in values:
+            line = line.replace(value, "***")
+        yield line.rstrip("\n")
+
+
+def _follow(lines: Iterator[str], progress: Callable[..., None]) -> tuple[list[str], int]:
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    count = 0
+    for line in lines:
+        count += 1
+        last.append(line)
+        print(line, flush=True)
+        progress(0, 1, line[:200])
+    return list(last), count
+
+
+def _said(last: list[str]) -> str:
+    return f" Its last lines:\n{chr(10).join(last)}" if last else " It printed nothing."

@@ -1,0 +1,78 @@
+"""Fifty pipelines of five trivial stages at once on one worker: what fails, what the database and the worker take."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+from deployments.local import Local
+from tests.benchmarks.rows import Row, compare
+
+NAME = "many-pipelines"
+PIPELINES, STAGES = 50, 5
+LIMIT_S = 3600
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+DATABASE_BAR_MB, WORKER_BAR_MIB = 100, 500
+
+
+def measure(workdir: Path) -> list[Row]:
+    """In a Prefect of its own; each pipeline has other commands, so that nothing is taken from the store."""
+    local = Local(workdir / "local")
+    try:
+        found = local.up()
+        local.apply(found.port)
+        api = f"http://127.0.0.1:{found.port}/api"
+        runs = [_start(api, number) for number in range(PIPELINES)]
+        states, worker_mib = _follow(api, set(runs), found.worker.pid)
+        tasks = httpx.post(f"{api}/task_runs/count", json=_completed(runs), timeout=60).json()
+    finally:
+        local.down()
+    database = sum(file.stat().st_size for file in (workdir / "local" / "prefect").glob("prefect.db*")) / 1e6
+    lost = PIPELINES - states.count("COMPLETED") + PIPELINES * STAGES - tasks
+    where = f"{PIPELINES} pipelines of {STAGES} commands submitted at once; runs and stages that did not end Completed"
+    return [
+        _row(NAME, where, lost, 1, "0", lost == 0),
+        _row("many-database", "size of the database, against 100 MB", database, DATABASE_BAR_MB, "< 1"),
+        _row("many-worker", "most memory of the worker itself, against 500 MiB", worker_mib, WORKER_BAR_MIB, "< 1"),
+    ]
+
+
+def _row(name: str, where: str, ours: float, other: float, bar: str, holds: bool | None = None) -> Row:
+    unit = {NAME: "lost", "many-database": "MB", "many-worker": "MiB"}[name]
+    row = compare(name, where, unit, [ours], [other], bar)
+    return row.model_copy(update={"holds": row.ratio < 1 if holds is None else holds})
+
+
+def _start(api: str, number: int) -> str:
+    stages = [
+        {"name": f"s{stage}", "kind": "shell", "command": f"true {number} {stage}", "after": [f"s{stage - 1}"][:stage]}
+        for stage in range(STAGES)
+    ]
+    deployment = httpx.get(f"{api}/deployments/name/pipeline/example", timeout=60).json()["id"]
+    body = {"parameters": {"stages": stages}, "state": {"type": "SCHEDULED"}}
+    answer = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json=body, timeout=60)
+    return answer.raise_for_status().json()["id"]
+
+
+def _completed(runs: list[str]) -> dict:
+    return {"flow_runs": {"id": {"any_": runs}}, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+
+
+def _follow(api: str, runs: set[str], worker: int) -> tuple[list[str], float]:
+    """Until all are final: their states, and the most memory (MiB) of the worker process."""
+    deadline, most = time.monotonic() + LIMIT_S, 0.0
+    while True:
+        most = max(most, psutil.Process(worker).memory_info().rss / 2**20)
+        try:
+            body = {"flow_runs": {"id": {"any_": list(runs)}}, "limit": 200}
+            found = httpx.post(f"{api}/flow_runs/filter", json=body, timeout=60).raise_for_status().json()
+        except httpx.HTTPError:  # a server under this load answers 503 at times, as its own clients know
+            found = []
+        states = [run["state_type"] for run in found]
+        if len(states) == len(runs) and FINAL.issuperset(states):
+            return states, most
+        assert time.monotonic() < deadline, states
+        time.sleep(2)

@@ -1,0 +1,80 @@
+import os
+import time
+
+import psutil
+import pytest
+from pydantic import ValidationError
+
+from flows.errors import DataError
+from flows.progress import silent
+from flows.shell.command import ShellConfig, run
+
+
+def test_it_reads_the_stages_before_it_and_leaves_its_files(tmp_path):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "rows").write_text("a\nb\n")
+    command = 'wc -l < "$INPUT_FIRST_ROWS/rows" > count; echo "$DATA"; test "$PWD" = "$OUTPUT"'
+    config = ShellConfig(command=command, data_folder="/data")
+    notes = []
+    figures = run(config, {"first-rows": tmp_path / "made"}, tmp_path / "work", lambda *told: notes.append(told))
+    assert figures == {"lines": 1}
+    assert (tmp_path / "work" / "output" / "count").read_text().strip() == "2"
+    assert notes == [(0, 1, "/data")]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("echo one; false; echo two", "failed with exit code 1. Its last lines:\none"),
+        ("false | true", "failed with exit code 1. It printed nothing."),
+        ('echo "$NO_SUCH_VARIABLE"', "NO_SUCH_VARIABLE: unbound variable"),
+        ("no-such-program", "no-such-program: command not found"),
+        ("kill -9 $$", "was ended by signal 9"),
+    ],
+)
+def test_a_command_that_fails_says_how(tmp_path, command, words):
+    with pytest.raises(DataError) as error:
+        run(ShellConfig(command=command), {}, tmp_path, silent)
+    assert words in str(error.value)
+
+
+def test_one_that_takes_too_long_is_ended_with_all_it_started(tmp_path):
+    with pytest.raises(DataError, match="took longer than its 0.5 s. Its last lines:\nwaiting"):
+        run(ShellConfig(command="echo waiting; sleep 987 & sleep 986", timeout_s=0.5), {}, tmp_path, silent)
+    assert not _sleepers("987", "986")
+
+
+def test_what_it_leaves_in_the_background_is_ended(tmp_path):
+    run(ShellConfig(command="sleep 985 > /dev/null 2>&1 & echo done"), {}, tmp_path, silent)
+    assert not _sleepers("985")
+
+
+def _sleepers(*seconds):
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        found = [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[:1] == ["sleep"]]
+        found = [p for p in found if p.info["cmdline"][1:] and p.info["cmdline"][1] in seconds]
+        if not found:
+            return []
+        time.sleep(0.05)
+    return found
+
+
+def test_secrets_stay_out_of_the_log(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HUB_TOKEN", "abc-secret")
+    with pytest.raises(DataError) as error:
+        run(ShellConfig(command="echo got $HUB_TOKEN; exit 3", secrets=["HUB_TOKEN"]), {}, tmp_path, silent)
+    assert "got ***" in str(error.value)
+    assert "abc-secret" not in capfd.readouterr().out + str(error.value)
+
+
+def test_an_empty_command_is_refused():
+    with pytest.raises(ValidationError):
+        ShellConfig(command="")
+
+
+def test_the_environment_is_that_of_its_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("A_NAME", "value")
+    run(ShellConfig(command="echo $A_NAME > seen"), {}, tmp_path, silent)
+    assert (tmp_path / "output" / "seen").read_text() == "value\n"
+    assert "OUTPUT" not in os.environ
