@@ -73,9 +73,10 @@ def words(endings, failures):
 
 def recover(prefect):
     """Leave a failed trial behind, so that the next one begins as the first did."""
+    prefect.local.up()
+    prefect.drop()
     for one in prefect.local.work():
         one.kill()
-    prefect.local.up()
     wait_for(lambda: not prefect.local.work(), 60)
 
 

@@ -35,19 +35,22 @@ class Machine(Local):
             return ours and one.pid != os.getpid() and one.status() != psutil.STATUS_ZOMBIE
         return False
 
-    def services(self):
-        """Pids of server and worker."""
-        found = self.record()
-        return {one.pid for part in (found.server, found.worker) for one in self.session(part)}
-
     def session(self, part):
         """The processes of server or worker; a run has a session of its own."""
-        return [one for one in self.processes() if os.getsid(one.pid) == part.pid]
+        return [one for one in self.processes() if _session(one) == part.pid]
 
     def work(self):
         """What runs for runs: flow-run processes and their children."""
-        services = self.services()
-        return [one for one in self.processes() if one.pid not in services]
+        found = self.record()
+        services = {part.pid for part in (found.server, found.worker) if part} | {0}
+        return [one for one in self.processes() if _session(one) not in services]
+
+
+def _session(one):
+    try:
+        return os.getsid(one.pid)
+    except ProcessLookupError:
+        return 0
 
 
 class Killing(Prefect):
@@ -74,7 +77,7 @@ class Killing(Prefect):
         found = self.targets(what)
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for one in found:
-                with contextlib.suppress(psutil.NoSuchProcess):
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(one.pid, number)
         wait_for(lambda: not any(map(_runs, found)), 30)
         return bool(found)
@@ -91,6 +94,14 @@ class Killing(Prefect):
         words = [word for name, value in seconds.items() for word in (f"--{name}", str(value))]
         command = [sys.executable, "-m", "deployments.automations", *words]
         subprocess.run(command, cwd=CHECKOUT, env=self.local.environment(self.port), check=True, capture_output=True)
+
+    def drop(self):
+        """Cancel all that is under way or may be started again."""
+        unsure = ["RUNNING", "PENDING", "SCHEDULED", "CANCELLING", "CRASHED"]
+        body = {"flow_runs": {"state": {"type": {"any_": unsure}}}}
+        for run in self.ask("POST", "/flow_runs/filter", json=body):
+            state = {"type": "CANCELLED", "name": "Cancelled"}
+            self.ask("POST", f"/flow_runs/{run['id']}/set_state", json={"state": state, "force": True})
 
     def run_again(self, run_id):
         """The one documented re-run."""

@@ -43,6 +43,7 @@ def undisturbed(prefect):
         for what, moments in seen.items():
             if prefect.targets(what):
                 moments.append(time.monotonic())
+        time.sleep(0.1)
     whole = time.monotonic() - began
     parts = {what: moments[-1] - moments[0] for what, moments in seen.items()}
     assert _model(prefect) == model, "training is not the same twice"

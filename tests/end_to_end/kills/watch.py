@@ -1,11 +1,11 @@
-"""What can be seen of one run's training from outside while it is under way: results, and deaths of its process."""
+"""What can be seen of one run's training from outside while it is under way: its processes and its results."""
 
 import threading
 
 from flows.store.files import read_json
 from flows.training.checkpoints import is_whole
 
-LOOK_S = 0.05
+LOOK_S = 0.2
 
 
 class Watch(threading.Thread):
@@ -13,8 +13,8 @@ class Watch(threading.Thread):
 
     Attributes:
         results: every finished result of the stage that was ever there; more than one: it was done twice.
-        resumable: the step of the newest whole checkpoint when a training process was last seen to die unfinished.
         trainings: how many training processes there were.
+        resumable: the step of the newest whole checkpoint when the last of them began; 0: there was none.
     """
 
     def __init__(self, prefect):
@@ -38,14 +38,14 @@ class Watch(threading.Thread):
     def look(self):
         """One look."""
         pids = {one.pid for one in self.prefect.targets("child")}
-        self.trainings += len(pids - self._pids)
-        gone, self._pids = self._pids - pids, pids
-        found = [read_json(file) for file in self.store.glob("work/finetune-*/done.json")]
-        result = next(filter(None, found), None)
-        if result is not None and result not in self.results:
-            self.results.append(result)
-        if gone and result is None:
-            self.resumable = newest_step(self.store)
+        if new := pids - self._pids:
+            self.trainings += len(new)
+            self.resumable = newest_step(self.store)  # it has not come to its checkpoints yet
+        self._pids = pids
+        for file in self.store.glob("work/finetune-*/done.json"):
+            result = read_json(file)
+            if result is not None and result not in self.results:
+                self.results.append(result)
 
 
 def newest_step(store):
