@@ -84,10 +84,10 @@ def trial(prefect, plain, what, share):
     """
     forget_training(prefect)
     with Watch(prefect) as watch:
-        run_id = _killed(prefect, plain, what, share)
+        run_id = _killed(prefect, plain, what, share, watch)
         killed = time.monotonic()
         if what == "cancel":
-            assert prefect.wait(run_id, 60)["type"] == "CANCELLED"
+            assert prefect.wait(run_id, 120)["type"] == "CANCELLED"
             nothing_is_left(prefect)
             run_id = prefect.start(**PARAMETERS)
         if what in ("worker", "server", "power"):
@@ -98,7 +98,7 @@ def trial(prefect, plain, what, share):
     return check(prefect, plain, run_id, watch, again, seconds)
 
 
-def _killed(prefect, plain, what, share):
+def _killed(prefect, plain, what, share, watch):
     """Start a run and kill; if it was quicker than the one before and there is nothing left to kill, once more."""
     for _ in range(3):
         run_id = prefect.start(**PARAMETERS)
@@ -109,6 +109,7 @@ def _killed(prefect, plain, what, share):
             return run_id
         prefect.wait(run_id)
         forget_training(prefect)
+        watch.begin()
         share *= 0.8
     raise AssertionError(f"there was no {what} to kill")
 
@@ -122,6 +123,7 @@ def _see_to_its_end(prefect, run_id):
     by_hand, moved, last = False, time.monotonic(), None
     until = moved + LONGEST_S
     while (state := prefect.state(run_id))["type"] != "COMPLETED":
+        prefect.local.up()  # a service manager never stops
         now = time.monotonic()
         ends_otherwise = state["type"] in ("FAILED", "CANCELLED") or now > until
         assert not ends_otherwise, (state, prefect.log(run_id)[-3000:])
@@ -160,9 +162,12 @@ def nothing_is_left(prefect):
     for lock in prefect.local.store.glob("locks/*"):
         with lock.open("a") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    waits = []
-    with mock.patch.dict("os.environ", prefect.local.own_environment(prefect.port)), lease(1, "a test", waits.append):
-        assert waits == [], "the card is still leased"
+    with mock.patch.dict("os.environ", prefect.local.own_environment(prefect.port)), lease(1, "a test", _held):
+        pass
     under_way = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "SCHEDULED", "CANCELLING"]}}}}
     runs = prefect.ask("POST", "/flow_runs/filter", json=under_way)
     assert [run["name"] for run in runs if run["state"]["type"] != "SCHEDULED" or run["run_count"]] == []
+
+
+def _held(why):
+    raise AssertionError(f"the card is still leased: {why}")

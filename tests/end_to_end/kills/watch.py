@@ -20,8 +20,12 @@ class Watch(threading.Thread):
     def __init__(self, prefect):
         super().__init__(daemon=True)
         self.prefect, self.store = prefect, prefect.local.store
-        self.results, self.trainings, self.resumable = [], 0, 0
         self._over, self._pids = threading.Event(), set()
+        self.begin()
+
+    def begin(self):
+        """Forget what was seen."""
+        self.results, self.trainings, self.resumable = [], 0, 0
 
     def __enter__(self):
         self.start()
