@@ -3,6 +3,8 @@
 import os
 import random
 import statistics
+import sys
+import traceback
 
 import pytest
 
@@ -51,7 +53,8 @@ def killed(prefect, plain, seen, what):
         try:
             endings.append(trial(prefect, plain, what, share))
         except Exception as error:
-            failures.append(f"at {share:.0%}: {error or type(error).__name__}")
+            traceback.print_exc(file=sys.stdout)
+            failures.append(f"at {share:.0%}: {str(error).partition(chr(10))[0] or type(error).__name__}")
             recover(prefect)
         print(what, f"{share:.3f}", failures[-1] if failures and len(endings) + len(failures) else endings[-1])
     seen(words(endings, failures))
