@@ -23,6 +23,7 @@ from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
 from flows.stages import report as reports
 from flows.stages.endpoints import page_url
+from flows.stages.notices import tell
 from flows.stages.pipeline import Pipeline
 from flows.stages.preflight import preflight
 from flows.stages.resources import Resources
@@ -34,7 +35,7 @@ from flows.stages.variants import Training, TrainingVariant, trainings
 from flows.training.config import FinetuneConfig, PretrainConfig
 
 
-@flow(name="domain-adaptation")
+@flow(name="domain-adaptation", on_completion=[tell], on_failure=[tell])
 def domain_adaptation(
     sources: Sources,
     model: BaseModelConfig,

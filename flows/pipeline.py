@@ -25,6 +25,7 @@ from flows.stages.base_model_task import base_model
 from flows.stages.explanation import look, look_for_model
 from flows.stages.graph import Node, OwnStage, nodes
 from flows.stages.graph_run import Surroundings, run_graph
+from flows.stages.notices import tell
 from flows.stages.pipeline import Pipeline
 from flows.stages.preflight import check_store, needs_problems, run_problems
 from flows.stages.run_context import RunContext, RunOptions, current_run, give_up_after_crashes
@@ -34,7 +35,7 @@ from flows.stages.variants import Training
 from flows.training.config import FinetuneConfig, PretrainConfig
 
 
-@flow(name="pipeline")
+@flow(name="pipeline", on_completion=[tell], on_failure=[tell])
 def pipeline(
     stages: list[OwnStage],
     sources: Sources = Sources(),

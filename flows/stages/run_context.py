@@ -18,6 +18,7 @@ from pydantic import Field
 from flows.config import Config
 from flows.errors import ConfigError
 from flows.progress import Progress
+from flows.reporting.notice_config import NoticeConfig
 from flows.stages.prefect_progress import ProgressArtifact
 from flows.store.files import write_json
 from flows.store.layout import Store
@@ -43,6 +44,9 @@ class RunOptions(Config):
         title="Environment",
         description="NAME=value for the processes of all stages; NAME=secret:block takes the value of that Secret "
         "block. What a stage's own resources say comes first.",
+    )
+    notify: NoticeConfig = Field(
+        default=NoticeConfig(), title="Messages", description="Who is told how the run ended, through Prefect blocks."
     )
     refresh: list[StageName] = Field(
         default=[], title="Run anyway", description="Stages to run even though a finished result is in the store."
