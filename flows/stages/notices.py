@@ -26,12 +26,11 @@ from flows.reporting.notice_config import NoticeConfig
 from flows.reporting.write import write_report
 from flows.stages.notice_send import send
 from flows.stages.report import report_of
+from flows.stages.unchanged import NAME as NOTHING_CHANGED
 from flows.store.files import read_json, write_json
 from flows.store.layout import Store
 
 TOLD = "notices.json"
-NOTHING_CHANGED = "Skipped"  # name of the state of a run that had nothing to do
-
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 

@@ -102,6 +102,11 @@ def needs_problems(needs: Iterable[tuple[str, StageResources]]) -> list[str]:
 def run_problems(options: RunOptions) -> list[str]:
     """What is wrong with the variables of all stages and with the messages, a line each."""
     found = problems(StageResources(env=options.env), "run") + _secret_problems(options.env, "run")
+    if options.only_if_changed and "evaluate" in options.skip:
+        found.append(
+            "run.only_if_changed: a run without evaluate leaves no report to go by. Take evaluate out of run.skip, or "
+            "leave this off: finished stages come from the store anyway."
+        )
     return found + notice_problems(options.notify)
 
 

@@ -59,6 +59,12 @@ class RunOptions(Config):
         title="Leave out",
         description="Without evaluate there is no gate, and nothing is served.",
     )
+    only_if_changed: bool = Field(
+        default=False,
+        title="Only if changed",
+        description="End at once, as Skipped, if every stage's result is there and nothing else is asked for than in "
+        "the run of this deployment before.",
+    )
     at_once: int = Field(
         default=0,
         ge=0,
@@ -82,6 +88,7 @@ class RunContext:
     run_id: str
     run_name: str
     line: str
+    flow_name: str = ""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -125,6 +132,7 @@ def current_run(options: RunOptions) -> RunContext:
         run_id=str(prefect.runtime.flow_run.id),
         run_name=str(prefect.runtime.flow_run.name),
         line=str(deployment or "local"),
+        flow_name=str(prefect.runtime.flow_run.flow_name),
     )
 
 
