@@ -65,7 +65,7 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         raise StageError(call.name, state.message or f"The stage {call.name} ended as {state.name}.")
     result: Any = state.result()
     cached = state.name == "Cached" or result["maker"]["run_id"] != run.run_id
-    _note_use(run, call, result)
+    note_use(run, call, result)
     return Outcome(
         stage=call.name,
         status="cached" if cached else "ran",
@@ -77,7 +77,7 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
     )
 
 
-def _note_use(run: RunContext, call: StageCall, result: dict[str, Any]) -> None:
+def note_use(run: RunContext, call: StageCall, result: dict[str, Any]) -> None:
     """Keep the result from being collected: it was used now, and by this run."""
     with contextlib.suppress(OSError):
         (run.store.work(call.key) / DONE).touch()
