@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import Failed, State
-from prefect.tasks import Task
+from prefect.tasks import Task, exponential_backoff
 from pydantic import BaseModel
 
 from flows.errors import FinetuneError, is_disk_full
@@ -25,8 +25,9 @@ from flows.store.files import read_json, write_json
 from flows.store.garbage import USES
 
 _USES = threading.Lock()
-RETRIES = 2
-RETRY_DELAY_S = 5
+RETRIES = 3
+FIRST_RETRY_S = 5.0  # then twice as long each time
+JITTER = 0.5  # of the delay, at random: what failed together does not come back together
 
 
 class Outcome(BaseModel):
@@ -121,7 +122,8 @@ def make_task(run: RunContext, call: StageCall, refresh: bool) -> Task[Any, Any]
         result_serializer="json",
         refresh_cache=refresh,
         retries=RETRIES,
-        retry_delay_seconds=RETRY_DELAY_S,
+        retry_delay_seconds=exponential_backoff(FIRST_RETRY_S),
+        retry_jitter_factor=JITTER,
         retry_condition_fn=can_retry_help,
     )
 
