@@ -17,7 +17,7 @@ from flows.errors import FinetuneError, is_disk_full
 from flows.reporting.contract import StageStatus
 from flows.stages.call import StageCall
 from flows.stages.former import DONE, Former, nearest
-from flows.stages.make import finished, make
+from flows.stages.make import artifact_of, finished, make
 from flows.stages.placement import make_elsewhere
 from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact
@@ -72,7 +72,7 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         status="cached" if cached else "ran",
         seconds=time.monotonic() - started,
         why=_why(cached, result, former, asked),
-        artifact=Artifact.model_validate(result["artifact"]),
+        artifact=artifact_of(run, result),
         figures=result["figures"],
         maker=result["maker"],
     )
