@@ -17,7 +17,7 @@ from flows.errors import FinetuneError, is_disk_full
 from flows.reporting.contract import StageStatus
 from flows.stages.call import StageCall
 from flows.stages.former import DONE, Former, nearest
-from flows.stages.make import finished, make
+from flows.stages.make import artifact_of, finished, make
 from flows.stages.placement import make_elsewhere
 from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact
@@ -66,19 +66,19 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         raise StageError(call.name, state.message or f"The stage {call.name} ended as {state.name}.")
     result: Any = state.result()
     cached = state.name == "Cached" or result["maker"]["run_id"] != run.run_id
-    _note_use(run, call, result)
+    note_use(run, call, result)
     return Outcome(
         stage=call.name,
         status="cached" if cached else "ran",
         seconds=time.monotonic() - started,
         why=_why(cached, result, former, asked),
-        artifact=Artifact.model_validate(result["artifact"]),
+        artifact=artifact_of(run, result),
         figures=result["figures"],
         maker=result["maker"],
     )
 
 
-def _note_use(run: RunContext, call: StageCall, result: dict[str, Any]) -> None:
+def note_use(run: RunContext, call: StageCall, result: dict[str, Any]) -> None:
     """Keep the result from being collected: it was used now, and by this run."""
     with contextlib.suppress(OSError):
         (run.store.work(call.key) / DONE).touch()
