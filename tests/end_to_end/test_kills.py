@@ -24,7 +24,8 @@ def prefect(tmp_path_factory):
     local = Machine(tmp_path_factory.mktemp("killed"))
     try:
         port = local.up().port
-        local.apply(port)
+        names = [word for name in ("domain-adaptation/demo-korean", "roll-back/local") for word in ("--name", name)]
+        local.prefect(port, "--no-prompt", "deploy", *names)
         prefect = Killing(local, port)
         prefect.windows()
         yield prefect
