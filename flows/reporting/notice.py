@@ -95,6 +95,8 @@ def of_failure(title: str, run_id: str, run_name: str, run_url: str, message: st
 def cause(message: str) -> str:
     """A message in one line: its first, and how many more there are."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or ["No reason was given."]
+    if lines[0].endswith(":") and len(lines) > 1:  # only says that something follows
+        lines = [f"{lines[0]} {lines[1]}", *lines[2:]]
     first = lines[0] if len(lines[0]) <= LONGEST_LINE else f"{lines[0][: LONGEST_LINE - 1]}…"
     rest = len(lines) - 1
     return f"{first} (and {rest} more {'line' if rest == 1 else 'lines'})" if rest else first

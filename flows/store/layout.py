@@ -21,6 +21,7 @@ class Store:
     runs/<run id>/              report of a run
     failures/<run id>.json      whether a retry may help a stage that failed in a work pool
     lines/                      the last run that ended well, of each flow and deployment
+    watches/                    the data for which watch-data started a run last, of each deployment
     endpoints/                  records of served models
     generations/<key>/          answers of an endpoint to a file of questions
     locks/                      one file a key
@@ -47,3 +48,7 @@ class Store:
     def failure(self, run_id: str) -> Path:
         """The file in which a stage's own run says whether a retry may help."""
         return self.root / "failures" / f"{run_id}.json"
+
+    def watch(self, name: str) -> Path:
+        """The file with the data for which a run was started last."""
+        return self.root / "watches" / f"{name}.json"

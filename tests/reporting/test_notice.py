@@ -36,6 +36,9 @@ def test_a_failure_is_told_by_its_first_line(report):
         "sources.terms[0]: there is no file 'a.json'. (and 2 more lines)\nRun brave-otter"
     )
     assert notices.cause("x" * 5000) == "x" * 399 + "…"
+    assert notices.cause("The parameters are wrong:\n - serve.name: no\n") == (
+        "The parameters are wrong: - serve.name: no"
+    )
     assert notices.cause(" \n") == "No reason was given."
     served = notices.of_failure("Trade", "1", "brave-otter", "", "serve: port 80 is taken", report)
     assert served.subject == "Trade: failed"
