@@ -8,16 +8,18 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from flows.cost.counter import done_here
 from flows.progress import Progress
 from flows.training.checkpoints import mark_whole
 
 
 class ProgressCallback(TrainerCallback):
-    """One per training. `tokens` are those of the whole training."""
+    """One per training. `tokens` are those of the whole training, evenly spread over its steps."""
 
-    def __init__(self, progress: Progress, tokens: float) -> None:
+    def __init__(self, progress: Progress, tokens: float, flops_per_token: float = 0.0) -> None:
         self.progress = progress
         self.tokens = tokens
+        self.flops_per_token = flops_per_token
         self.first_step = 0
         self.started = 0.0
         self.seconds = 0.0
@@ -26,6 +28,11 @@ class ProgressCallback(TrainerCallback):
         """Remember where a resumed training starts."""
         self.first_step = state.global_step
         self.started = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Count what the step has cost."""
+        tokens = self.tokens / max(1, state.max_steps)
+        done_here.add(tokens, tokens * self.flops_per_token)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **rest: Any) -> None:
         """Report the loss and the speed since the start of this process."""
