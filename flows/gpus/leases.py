@@ -186,10 +186,17 @@ def _free(folder: Path, index: int) -> list[int]:
 
 
 def _open(path: Path) -> int:
-    """A descriptor of its own for each lease: the lock belongs to it. Not inherited unless it is passed on."""
+    """A descriptor of its own for each lease: the lock belongs to it. Not inherited unless it is passed on.
+
+    Made only where it is missing: in a sticky folder the kernel refuses O_CREAT on a file of another user
+    (proc_sys_fs(5), "protected_regular").
+    """
     before = os.umask(0)
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        while True:
+            for flags in (0, os.O_CREAT | os.O_EXCL):
+                with contextlib.suppress(FileNotFoundError, FileExistsError):
+                    return os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o666)
     finally:
         os.umask(before)
 
@@ -254,7 +261,8 @@ def _living(folder: Path) -> list[Place]:
             told = json.loads(os.pread(descriptor, 100_000, 0))
             found.append(Place(path.name, told["holder"], told["wanted"], tuple(told["devices"])))
         else:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # of another user: left to that one
+                path.unlink()
         finally:
             os.close(descriptor)
     return found

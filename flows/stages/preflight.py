@@ -21,10 +21,12 @@ from flows.serving.registry import RUNTIMES
 from flows.serving.start import problems as serving_problems
 from flows.stages.judge import judge_endpoint
 from flows.stages.make import secret
+from flows.stages.notice_blocks import notice_problems
 from flows.stages.placement import pool_problems
 from flows.stages.resources import Resources, StageResources, machine_problems, problems, secret_blocks, size_gib
 from flows.stages.run_context import RunContext, RunOptions
 from flows.stages.variants import TrainingVariant, trainings
+from flows.store import version
 from flows.store.files import write_json
 from flows.training.config import FinetuneConfig, PretrainConfig
 from flows.training.config import problems as training_problems
@@ -99,8 +101,14 @@ def needs_problems(needs: Iterable[tuple[str, StageResources]]) -> list[str]:
 
 
 def run_problems(options: RunOptions) -> list[str]:
-    """What is wrong with the variables of all stages, a line each."""
-    return problems(StageResources(env=options.env), "run") + _secret_problems(options.env, "run")
+    """What is wrong with the variables of all stages and with the messages, a line each."""
+    found = problems(StageResources(env=options.env), "run") + _secret_problems(options.env, "run")
+    if options.only_if_changed and "evaluate" in options.skip:
+        found.append(
+            "run.only_if_changed: a run without evaluate leaves no report to go by. Take evaluate out of run.skip, or "
+            "leave this off: finished stages come from the store anyway."
+        )
+    return found + notice_problems(options.notify)
 
 
 def _secret_problems(lines: list[str], where: str) -> list[str]:
@@ -114,16 +122,18 @@ def _secret_problems(lines: list[str], where: str) -> list[str]:
 
 
 def check_store(run: RunContext) -> None:
-    """Write into the run's folder.
+    """Look at the store's layout, and write into the run's folder.
 
     Raises:
-        ConfigError: that cannot be done.
+        ConfigError: the store is of a newer version of the project, or cannot be written to.
     """
     try:
+        version.check(run.store)
         write_json(run.store.run(run.run_id) / "progress.json", {})
     except OSError as error:
         raise ConfigError(
-            f"run.store: the folder {run.store.root} cannot be written to: {error.strerror}. Choose another one."
+            f"{run.store.field}: the folder {run.store.root} cannot be written to: {error.strerror}. "
+            "Choose another one."
         ) from error
 
 

@@ -71,8 +71,8 @@ def call_of(request: StageRequest) -> tuple[RunContext, StageCall]:
     """
     asker = request.run
     options = RunOptions(store=request.store)
-    place, spending = Store(request.store), (request.prices, request.budget)
-    run = RunContext(place, options, asker.run_id, asker.run_name, asker.line, *spending)
+    run = RunContext(Store(request.store), options, asker.run_id, asker.run_name, asker.line)
+    run.prices, run.budget = request.prices, request.budget
     stage = STAGES.get(request.kind)
     if stage is None:
         raise ConfigError(f"There is no stage '{request.kind}' here: {OTHER_VERSION}")

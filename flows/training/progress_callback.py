@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 
 from flows.cost.counter import done_here
 from flows.progress import Progress
+from flows.store.attempts import check_own
 from flows.training.checkpoints import mark_whole
 
 
@@ -30,9 +31,11 @@ class ProgressCallback(TrainerCallback):
         self.started = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Count what the step has cost."""
+        """Count what the step has cost; write no checkpoint if another run has taken this training over."""
         tokens = self.tokens / max(1, state.max_steps)
         done_here.add(tokens, tokens * self.flops_per_token)
+        if control.should_save:
+            check_own()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **rest: Any) -> None:
         """Report the loss and the speed since the start of this process."""
@@ -51,6 +54,7 @@ class ProgressCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """The trainer has written the checkpoint: from now on it may be resumed from."""
+        check_own()
         mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:

@@ -3,7 +3,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 
 import pytest
 from hypothesis import given, settings
@@ -191,3 +193,31 @@ def test_no_part_of_a_card_is_held_twice(tmp_path_factory, wishes):
             assert used[device] <= 100
     for descriptor in held:
         os.close(descriptor)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_users_of_one_machine_take_turns_also_after_one_has_been_killed(machine, hold):
+    with tempfile.TemporaryDirectory() as place:  # tmp_path is closed to others
+        os.chmod(place, 0o755)
+        machine.setenv("FINETUNE_LEASES", f"{place}/leases")
+        killed = hold(1, "one of root")
+        assert killed.stdout.readline() == "has 0\n"
+        as_somebody(lambda: devices(1) == (1,))
+        killed.kill()
+        killed.wait()
+        as_somebody(lambda: devices(2) == (0, 1))
+        assert devices(2) == (0, 1)
+
+
+def as_somebody(check):
+    """In a process of the user nobody, which may remove no file of root's."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setuid(65534)
+            os._exit(0 if check() else 1)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
