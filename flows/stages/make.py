@@ -8,20 +8,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prefect.blocks.system import Secret
 
 from flows.errors import ConfigError
 from flows.gpus.leases import lease, leased_here
+from flows.progress import Progress
 from flows.stages.call import StageCall
-from flows.stages.former import DONE, remember
+from flows.stages.former import DEPENDS, DONE, remember
 from flows.stages.resources import machine_problems, plain_variables, secret_blocks, size_gib
 from flows.stages.run_child import run_child
 from flows.stages.run_context import RunContext
-from flows.store.artifacts import Artifact, is_whole, publish
+from flows.store.artifacts import Artifact, damage, publish
+from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
-from flows.store.locks import locked
 
 Told = Callable[[str], None]
 
@@ -32,7 +34,7 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
     Args:
         run: the run it is for; the result names it.
         call: the stage and what it runs on.
-        refresh: make it even though a finished result is there.
+        refresh: make it even though a finished result is there, unless this very run has made that before it died.
         waiting: called with what is waited for (another run, GPUs), and with an empty text when that is over.
 
     Returns:
@@ -42,37 +44,62 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
         FinetuneError: the work failed, or this machine lacks what the stage needs.
     """
     workdir = run.store.work(call.key)
-    with locked(run.store.locks / call.key, partial(waiting, "Another run is making the same result; waiting for it.")):
+    words = "Another run is making the same result; waiting for it."
+    with run.store.hold(call.key, partial(waiting, words)) as attempt:
         waiting("")
         already = finished(run, call.key)
-        if already is not None and not refresh:
+        if already is not None and (not refresh or already["maker"]["run_id"] == run.run_id):
+            _clear(workdir)  # a kill may have come in between
             return already
         started = time.monotonic()
         shutil.rmtree(workdir / "output", ignore_errors=True)
-        figures = _figures(run, call, waiting)
+        figures = _figures(run, call, attempt, waiting)
         made_from = {"stage": call.name, **call.depends_on, **run.maker()}
-        artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from)
+        artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from, attempt)
         result = {
-            "artifact": artifact.model_dump(),
+            "artifact": artifact.model_dump() | {"path": run.store.relative(Path(artifact.path))},
             "figures": {**figures, "stage_seconds": time.monotonic() - started},
             "maker": run.maker(),
         }
-        shutil.rmtree(workdir)
-        remember(run.store, call)
-        write_json(workdir / DONE, result)
+        with attempt.committing():
+            remember(run.store, call)
+            write_json(workdir / DONE, result)  # before anything is removed: killed in between, all would be done again
+            _clear(workdir)
         return result
 
 
+def _clear(workdir: Path) -> None:
+    """Remove what is no longer needed of work that is done and noted."""
+    for path in workdir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (DONE, DEPENDS):
+            path.unlink()
+
+
 def finished(run: RunContext, key: str) -> dict[str, Any] | None:
-    """The result that some run has left for this key, if its artifact is still whole."""
+    """The result that some run has left for this key, if its artifact is still what was written; its path is relative.
+
+    One that was damaged since is told in the log: it is made anew.
+    """
     result = read_json(run.store.work(key) / DONE)
-    if not isinstance(result, dict) or not is_whole(Artifact.model_validate(result["artifact"])):
+    if not isinstance(result, dict):
+        return None
+    artifact = artifact_of(run, result)
+    if wrong := damage(run.store, artifact):
+        run.logger.warning("The artifact %s is damaged: %s. It is made anew.", artifact.path, wrong)
         return None
     return result
 
 
-def _figures(run: RunContext, call: StageCall, waiting: Told) -> dict[str, Any]:
-    workdir, progress = run.store.work(call.key), run.progress(call.name)
+def artifact_of(run: RunContext, result: dict[str, Any]) -> Artifact:
+    """The artifact of a result, where it is on this machine."""
+    found = Artifact.model_validate(result["artifact"])
+    return found.model_copy(update={"path": str(run.store.place(found.path))})
+
+
+def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) -> dict[str, Any]:
+    workdir, progress = run.store.work(call.key), fenced(attempt, run.progress(call.name))
     workdir.mkdir(parents=True, exist_ok=True)
     if found := machine_problems(call.resources, f"resources.{call.name}"):
         raise ConfigError(found)
@@ -89,9 +116,19 @@ def _figures(run: RunContext, call: StageCall, waiting: Told) -> dict[str, Any]:
             workdir,
             progress,
             run.logger.info,
-            environment | devices,
+            environment | devices | attempt.environment,
             descriptors,
         )
+
+
+def fenced(attempt: Attempt, progress: Progress) -> Progress:
+    """Progress that ends the work as soon as another attempt has taken it over."""
+
+    def report(done: float, total: float, note: str = "", /, **figures: float) -> None:
+        attempt.check()
+        progress(done, total, note, **figures)
+
+    return report
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def current_run(options: RunOptions) -> RunContext:
     """The context of the flow run that is under way."""
     deployment = prefect.runtime.deployment.name
     return RunContext(
-        store=Store(options.store),
+        store=Store(options.store, "run.store"),
         options=options,
         run_id=str(prefect.runtime.flow_run.id),
         run_name=str(prefect.runtime.flow_run.name),

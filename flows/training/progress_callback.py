@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from flows.progress import Progress
+from flows.store.attempts import check_own
 from flows.training.checkpoints import mark_whole
 
 
@@ -42,8 +43,14 @@ class ProgressCallback(TrainerCallback):
             tokens_per_s=speed,
         )
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Before a checkpoint is written: nothing may be if another run has taken this training over."""
+        if control.should_save:
+            check_own()
+
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """The trainer has written the checkpoint: from now on it may be resumed from."""
+        check_own()
         mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
