@@ -30,18 +30,23 @@ def main(request_file: Path) -> int:
     """Run the request. A file is there in the end, whatever happened but a kill."""
     request = json.loads(request_file.read_text("utf-8"))
     die_with_parent(request["parent"])
-    try:
-        with measuring(request.get("measured")):
-            figures = call(request, progress_writer(Path(request["progress"])))
-        figures["gpus"] = len(gpus_used())
-        figures["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        result: dict[str, Any] = {"figures": figures}
-    except FinetuneError as error:
-        result = {"error": {"message": str(error), "retryable": error.retryable}}
-    except Exception as error:
-        result = {"error": _unexpected(error)}
+    result = outcome(request, progress_writer(Path(request["progress"])))
     write_json(Path(request["result"]), result)
     return 0 if "figures" in result else 1
+
+
+def outcome(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Do the request: `figures`, or an `error` with its message and whether a retry may help."""
+    try:
+        with measuring(request.get("measured")):
+            figures = call(request, progress)
+        figures["gpus"] = len(gpus_used())
+        figures["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return {"figures": figures}
+    except FinetuneError as error:
+        return {"error": {"message": str(error), "retryable": error.retryable}}
+    except Exception as error:
+        return {"error": _unexpected(error)}
 
 
 def call(request: dict[str, Any], progress: Progress) -> dict[str, Any]:

@@ -22,12 +22,14 @@ from flows.gpus.leases import lease, leased_here
 from flows.progress import Progress
 from flows.stages.call import StageCall
 from flows.stages.former import DEPENDS, DONE, remember
-from flows.stages.resources import machine_problems, plain_variables, secret_blocks, size_gib
-from flows.stages.run_child import Measured, run_child
+from flows.stages.resources import machine_problems, plain_variables, processes, secret_blocks, size_gib
+from flows.stages.run_child import Measured, Team, run_child
 from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact, damage, publish
 from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
+from flows.training.config import TrainingSection
+from flows.training.team import share
 
 Told = Callable[[str], None]
 ATTEMPTS = "attempts.txt"  # files of what was spent on the result that is being made, relative to the store
@@ -106,7 +108,8 @@ def artifact_of(run: RunContext, result: dict[str, Any]) -> Artifact:
 def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) -> dict[str, Any]:
     workdir, progress = run.store.work(call.key), fenced(attempt, run.progress(call.name))
     workdir.mkdir(parents=True, exist_ok=True)
-    if found := machine_problems(call.resources, f"resources.{call.name}"):
+    where = f"resources.{call.name}"
+    if found := machine_problems(call.resources, where) + team_problems(call, where):
         raise ConfigError(found)
     file = _ledger_file(run, call, workdir)
     if not call.stage.heavy:
@@ -114,6 +117,7 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
             work = pkgutil.resolve_name(call.stage.function)
             figures: dict[str, Any] = work(call.config, call.inputs, workdir, progress)
             return figures
+    team = Team(processes(call.resources) if call.stage.team else 1, call.resources.nodes)
     environment = call.stage.secrets_of(call.config) | _environment(call)
     with _gpus(run, call, waiting) as (devices, descriptors):
         inputs = {name: str(path) for name, path in call.inputs.items()}
@@ -126,8 +130,25 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
             run.logger.info,
             environment | devices | attempt.environment,
             descriptors,
-            Measured(file, call.name, call.resources.gpus),
+            Measured(file, call.name, call.resources.gpus * team.nodes),
+            team,
         )
+
+
+def team_problems(call: StageCall, where: str) -> list[str]:
+    """Several processes for a stage that is no work of a team, or shares of a batch that cannot be, a line each."""
+    wanted = call.resources
+    if not call.stage.team:
+        several = [f"processes: {wanted.processes}"] * (wanted.processes > 1) + [f"nodes: {wanted.nodes}"] * (
+            wanted.nodes > 1
+        )
+        return [f"{where}.{words}, but only training is shared between processes." for words in several]
+    if isinstance(call.config, TrainingSection):
+        try:
+            share(call.config.batch_size, call.config.accumulation, processes(wanted) * wanted.nodes)
+        except ConfigError as error:
+            return [f"{where}.processes: {error}"]
+    return []
 
 
 def fenced(attempt: Attempt, progress: Progress) -> Progress:
@@ -159,7 +180,7 @@ def _cost(run: RunContext, workdir: Path) -> dict[str, Any]:
 def _gpus(run: RunContext, call: StageCall, waiting: Told) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     """Lease the stage's GPUs on this machine; the child's environment, and the descriptors that it must inherit."""
     wanted = call.resources
-    if not wanted.gpus or not leased_here():
+    if not wanted.gpus or not leased_here() or wanted.nodes > 1:  # a cluster gives its cards itself
         yield {}, ()
         return
     with lease(wanted.gpus, f"{run.run_name} ({call.name})", waiting, size_gib(wanted.gpu_memory)) as got:

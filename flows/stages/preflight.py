@@ -94,7 +94,7 @@ def needs_problems(needs: Iterable[tuple[str, StageResources]]) -> list[str]:
             pools[f"{where}.work_pool"] = wanted.work_pool
             continue
         found += machine_problems(wanted, where)
-        if wanted.gpus and leased_here():
+        if wanted.gpus and leased_here() and wanted.nodes == 1:
             found += [f"{where}.{line}" for line in gpu_problems(wanted.gpus, size_gib(wanted.gpu_memory), gpus())]
         found += _secret_problems(wanted.env, where)
     return found + pool_problems(pools)

@@ -16,8 +16,9 @@ class Stage(BaseModel):
     """A work function, the model of its settings, and what its result depends on besides inputs and settings.
 
     `code` are files or folders below `flows/`; `libraries` are distributions whose version counts; `unimportant` names
-    config fields that cannot change the result. `heavy` stages run in a child process. `secrets` is a function
-    (`module:name`) from the config to variables of that process which are read where it runs, and kept nowhere.
+    config fields that cannot change the result. `heavy` stages run in a child process, those of a `team` in several
+    at once if that is asked for. `secrets` is a function (`module:name`) from the config to variables of that process
+    which are read where it runs, and kept nowhere.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Stage(BaseModel):
     libraries: list[str] = []
     unimportant: list[str] = []
     heavy: bool = True
+    team: bool = False
     secrets: str = ""
 
     @property
@@ -83,6 +85,7 @@ STAGES = {
             code=["training", "corpus/row.py"],
             libraries=TRAINING_LIBRARIES,
             unimportant=TRAINING_UNIMPORTANT,
+            team=True,
         ),
         Stage(
             name="finetune",
@@ -92,6 +95,7 @@ STAGES = {
             code=["training", "corpus/row.py"],
             libraries=TRAINING_LIBRARIES,
             unimportant=TRAINING_UNIMPORTANT,
+            team=True,
         ),
         Stage(
             name="evaluate",

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pydantic import Field
 
 from flows.config import Config
+from flows.gpus.inventory import PRETENDED
 
 SIZE = r"^$|^[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]i?[bB]?)$"
 UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -37,6 +38,22 @@ class StageResources(Config):
     )
     gpu_memory: str = Field(
         default="", pattern=SIZE, title="Memory of each GPU, or of the share of one", description=SIZES
+    )
+    processes: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        title="Processes on a machine",
+        description="Of a training, by torchrun: each takes its share of every batch, so that the result stays what "
+        "one process would make. 0: one for each whole GPU asked for, else one.",
+    )
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        title="Machines",
+        description="Of a training, in the Ray cluster that RAY_ADDRESS of the environment names. GPUs, cores and "
+        "processes are those of each machine.",
     )
     shm: str = Field(default="", pattern=SIZE, title="Shared memory", description=f"/dev/shm of a container. {SIZES}")
     image: str = Field(default="", title="Image", description="Of a container pool. Empty: the image of the pool.")
@@ -87,6 +104,8 @@ def problems(wanted: StageResources, where: str) -> list[str]:
         found.append(f"{where}.gpus: {wanted.gpus:g} is neither a share of one card (below 1) nor whole ones.")
     if wanted.gpu_memory and not wanted.gpus:
         found.append(f"{where}.gpu_memory: {wanted.gpu_memory} of no GPU; say in gpus how many.")
+    if wanted.nodes > 1 and 0 < wanted.gpus < 1:
+        found.append(f"{where}.gpus: {wanted.gpus:g} of a card on each of {wanted.nodes} machines; take whole cards.")
     if wanted.image and not wanted.work_pool:
         found.append(f"{where}.image: only a work pool of containers can use an image; name one in work_pool.")
     names: set[str] = set()
@@ -110,6 +129,12 @@ def machine_problems(wanted: StageResources, where: str) -> list[str]:
         there = f"this machine has {memory / 2**30:.1f} GiB"
         found.append(f"{where}.memory: {wanted.memory} asked for, {there}.")
     return found
+
+
+def processes(wanted: StageResources) -> int:
+    """Processes on each machine: as asked for, else one a whole card; pretended cards are none to train on."""
+    cards = 0 if os.environ.get(PRETENDED) else int(wanted.gpus)
+    return wanted.processes or max(1, cards)
 
 
 def secret_blocks(lines: Iterable[str]) -> dict[str, str]:

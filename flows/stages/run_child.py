@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from flows.errors import FinetuneError, TransientError
 from flows.progress import Progress
+from flows.stages.team_child import clear_errors
 from flows.store.files import read_json, write_json
 
 POLL_S = 0.5
@@ -48,6 +49,21 @@ class Measured:
     gpus: float
 
 
+@dataclass(frozen=True)
+class Team:
+    """How many processes do the work together: so many on each of so many machines."""
+
+    processes: int = 1
+    nodes: int = 1
+
+    @property
+    def module(self) -> str:
+        """What leads them; one alone needs nobody."""
+        if self.nodes > 1:
+            return "flows.stages.ray_team"
+        return "flows.stages.teams" if self.processes > 1 else "flows.stages.child"
+
+
 def run_child(
     function: str,
     config: BaseModel,
@@ -58,8 +74,11 @@ def run_child(
     environment: dict[str, str] | None = None,
     descriptors: tuple[int, ...] = (),
     measured: Measured | None = None,
+    team: Team = Team(),
 ) -> dict[str, Any]:
     """Run `function` ("module:name") in a child process, which inherits the `descriptors`, and return its figures.
+
+    A `team` of several processes does it together; the figures are those of the first of them.
 
     Raises:
         ChildError: the function failed; its message is for people.
@@ -69,6 +88,7 @@ def run_child(
     files = {name: workdir / f"child-{name}" for name in ("request", "progress", "result", "log")}
     for name in ("progress", "result", "log"):
         files[name].unlink(missing_ok=True)
+    clear_errors(files["result"])
     request = {
         "function": function,
         "config": config.model_dump(mode="json"),
@@ -77,13 +97,15 @@ def run_child(
         "progress": str(files["progress"]),
         "result": str(files["result"]),
         "parent": os.getpid(),
+        "team": {"processes": team.processes, "nodes": team.nodes},
+        "variables": sorted({*ENVIRONMENT, *(environment or {})}),  # names only: values may be secrets
     }
     if measured is not None:
         request["measured"] = {"file": str(measured.file), "stage": measured.stage, "gpus": measured.gpus}
     write_json(files["request"], request)
     with files["log"].open("wb") as stream:
         child = subprocess.Popen(
-            [sys.executable, "-m", "flows.stages.child", str(files["request"])],
+            [sys.executable, "-m", team.module, str(files["request"])],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

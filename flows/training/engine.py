@@ -9,6 +9,7 @@ from typing import Any
 from flows.cost.flops import training_flops_per_token
 from flows.errors import DataError, ModelError, OutOfDiskError, is_disk_full
 from flows.progress import Progress
+from flows.training import team
 from flows.training.chat import stop_ids
 from flows.training.checkpoints import newest_whole
 from flows.training.config import FinetuneConfig, TrainingSection
@@ -24,7 +25,8 @@ def train(
     """Train `base` on examples ({text} or {prompt, completion}) and write the whole model to `workdir/output`.
 
     Checkpoints go to `workdir/checkpoints`; when there is a whole one, training goes on from it and, on a CPU, ends
-    with the bits that an uninterrupted run has.
+    with the bits that an uninterrupted run has. Of several processes that train together (`flows.training.team`) the
+    first writes the model and has the figures.
 
     Returns:
         Figures: method, steps, seconds, tokens, supervised_tokens, tokens_per_second, loss [[step, loss]], settings.
@@ -32,6 +34,7 @@ def train(
     Raises:
         ModelError: the base model cannot be loaded.
         DataError: no example fits the sequence length.
+        ConfigError: the processes cannot share a batch evenly.
         OutOfDiskError: the disk is full; whole checkpoints are kept.
     """
     try:
@@ -63,8 +66,11 @@ def _train(
     tokens, supervised = count_tokens(trainer.train_dataset)
     callback = ProgressCallback(progress, tokens * section.epochs, training_flops_per_token(trainer.model))
     trainer.add_callback(callback)
-    resume = newest_whole(workdir / "checkpoints")
+    with team.together().main_process_first():  # it removes torn ones
+        resume = newest_whole(workdir / "checkpoints")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if not team.leads():
+        return {}
     progress(1, 1, "merging and saving")
     save(trainer, section, base, tokenizer, workdir)
     steps = trainer.state.global_step
@@ -74,6 +80,7 @@ def _train(
         "method": section.method if isinstance(section, FinetuneConfig) else "lora",
         "steps": steps,
         "resumed_from_step": callback.first_step,
+        "processes": team.size(),
         "seconds": callback.seconds,
         "examples": len(examples),
         "too_long": too_long,
@@ -89,7 +96,7 @@ def _train(
         },
     }
     # Without what differs from attempt to attempt, so that the same weights are the same artifact.
-    passing = ("seconds", "tokens_per_second", "tokens_this_time", "resumed_from_step")
+    passing = ("seconds", "tokens_per_second", "tokens_this_time", "resumed_from_step", "processes")
     lasting = {name: figures[name] for name in figures if name not in passing}
     (workdir / "output" / "training.json").write_text(json.dumps(lasting, indent=1))
     return figures
@@ -125,6 +132,7 @@ def build_trainer(section: TrainingSection, base: Path, tokenizer: Any, examples
     from trl import SFTConfig, SFTTrainer
 
     full = isinstance(section, FinetuneConfig) and section.method == "full"
+    batch, accumulation = team.share(section.batch_size, section.accumulation, team.size())
     lora = LoraConfig(
         r=section.lora.r,
         lora_alpha=section.lora.alpha,  # type: ignore[arg-type]
@@ -140,8 +148,10 @@ def build_trainer(section: TrainingSection, base: Path, tokenizer: Any, examples
         packing=section.packing,
         packing_strategy="bfd",
         num_train_epochs=section.epochs,
-        per_device_train_batch_size=section.batch_size,
-        gradient_accumulation_steps=section.accumulation,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        ddp_find_unused_parameters=False,
+        use_cpu=team.size() > 1 and not torch.accelerator.is_available(),  # else each would train by itself
         learning_rate=section.learning_rate,
         lr_scheduler_type=section.schedule,
         warmup_steps=section.warmup_steps,

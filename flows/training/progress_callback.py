@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from flows.cost.counter import done_here
 from flows.progress import Progress
 from flows.store.attempts import check_own
+from flows.training import team
 from flows.training.checkpoints import mark_whole
 
 
@@ -53,9 +54,11 @@ class ProgressCallback(TrainerCallback):
         )
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """The trainer has written the checkpoint: from now on it may be resumed from."""
+        """The trainer has written the checkpoint, in all processes: from now on it may be resumed from."""
         check_own()
-        mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        team.together().wait_for_everyone()
+        if team.leads():
+            mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Stop the clock before anything is merged or saved."""

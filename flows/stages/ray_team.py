@@ -1,0 +1,105 @@
+"""The process that leads a team of several machines: starts its members by Ray Train, in a cluster that is there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.errors import ConfigError, FinetuneError
+from flows.stages.child import die_with_parent
+from flows.stages.team_child import first_error, member
+from flows.store.files import write_json
+
+ADDRESS = "RAY_ADDRESS"
+ROOT = Path(__file__).parents[2]
+
+
+def main(request_file: Path) -> int:
+    """0 when all members have done their part; else the result file has the error, unless one was killed."""
+    request = json.loads(request_file.read_text("utf-8"))
+    die_with_parent(request["parent"])
+    result = Path(request["result"])
+    try:
+        done = _train(request)
+    except FinetuneError as error:
+        write_json(result, {"error": {"message": str(error), "retryable": error.retryable}})
+        return 1
+    if not done and (error := first_error(result)) is not None:
+        write_json(result, {"error": error})
+    return 0 if done else 1
+
+
+def _train(request: dict[str, Any]) -> bool:
+    """Whether all members ended well.
+
+    Raises:
+        ConfigError: no Ray, no cluster, or too small a one.
+    """
+    if not os.environ.get(ADDRESS):
+        raise ConfigError(
+            f"nodes: several machines need a Ray cluster, and {ADDRESS} is not set. Put {ADDRESS}=host:6379 into the "
+            "env of the stage's resources, or take one machine."
+        )
+    try:
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+    except ImportError as error:
+        raise ConfigError(
+            "nodes: Ray is not installed here. pip install 'prefect-finetune[ray]', or take one machine."
+        ) from error
+    nodes, processes, gpus = (
+        request["team"]["nodes"],
+        request["team"]["processes"],
+        (request.get("measured") or {}).get("gpus", 0),
+    )
+    try:
+        # PYTHONPATH: the members import this very code, in the same place on each machine.
+        ray.init(address=os.environ[ADDRESS], runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
+    except ConnectionError as error:
+        raise ConfigError(f"nodes: no Ray cluster answers at {ADDRESS}={os.environ[ADDRESS]}.") from error
+    _require_nodes(ray.nodes(), nodes)
+    per_member: dict[str, float] = {"GPU": 1.0} if gpus else {"CPU": 1.0}
+    trainer = TorchTrainer(
+        _part,
+        # In memory from process to process: values of variables may be secrets.
+        train_loop_config={
+            "request": request,
+            "environment": {name: os.environ[name] for name in request["variables"]},
+        },
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=nodes * processes,
+            use_gpu=bool(gpus),
+            resources_per_worker=per_member,
+            placement_strategy="STRICT_SPREAD" if processes == 1 else "SPREAD",
+        ),
+        run_config=RunConfig(
+            storage_path=str(Path(request["workdir"]) / "ray"), failure_config=FailureConfig(max_failures=0)
+        ),
+    )
+    with contextlib.suppress(Exception):  # what went wrong is in the members' files, or one was killed
+        trainer.fit()
+        return True
+    return False
+
+
+def _require_nodes(known: list[dict[str, Any]], wanted: int) -> None:
+    alive = sum(bool(node["Alive"]) for node in known)
+    if alive < wanted:
+        raise ConfigError(f"nodes: {wanted} machines asked for, the Ray cluster at {os.environ[ADDRESS]} has {alive}.")
+
+
+def _part(config: dict[str, Any]) -> None:
+    """What each member does, in a process that Ray has started and given its place in the team."""
+    os.environ.update(config["environment"])
+    if not member(config["request"]):
+        raise RuntimeError("This member's part failed; its error is told in its file.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
