@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from flows.stages.team_child import first_error, member
 from flows.store.files import write_json
 
 ADDRESS = "RAY_ADDRESS"
+JOINING_S = 60.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -62,7 +65,7 @@ def _train(request: dict[str, Any]) -> bool:
         ray.init(address=os.environ[ADDRESS], runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
     except ConnectionError as error:
         raise ConfigError(f"nodes: no Ray cluster answers at {ADDRESS}={os.environ[ADDRESS]}.") from error
-    _require_nodes(ray.nodes(), nodes)
+    _wait_for_nodes(ray.nodes, nodes)
     per_member: dict[str, float] = {"GPU": 1.0} if gpus else {"CPU": 1.0}
     trainer = TorchTrainer(
         _part,
@@ -88,10 +91,14 @@ def _train(request: dict[str, Any]) -> bool:
     return False
 
 
-def _require_nodes(known: list[dict[str, Any]], wanted: int) -> None:
-    alive = sum(bool(node["Alive"]) for node in known)
-    if alive < wanted:
-        raise ConfigError(f"nodes: {wanted} machines asked for, the Ray cluster at {os.environ[ADDRESS]} has {alive}.")
+def _wait_for_nodes(known: Callable[[], list[dict[str, Any]]], wanted: int, seconds: float = JOINING_S) -> None:
+    """Machines of a cluster that has just been started join one after another."""
+    deadline = time.monotonic() + seconds
+    while (alive := sum(bool(node["Alive"]) for node in known())) < wanted:
+        if time.monotonic() > deadline:
+            where = f"the Ray cluster at {os.environ[ADDRESS]}"
+            raise ConfigError(f"nodes: {wanted} machines asked for, {where} has {alive}.")
+        time.sleep(1)
 
 
 def _part(config: dict[str, Any]) -> None:

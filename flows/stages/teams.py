@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,19 @@ def main(request_file: Path) -> int:
     os.environ[LEADER] = str(os.getpid())
     count = request["team"]["processes"]
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    done = _torchrun([f"--nproc-per-node={count}", "--standalone", "--max-restarts=0", "-m", MEMBER, str(request_file)])
+    done, killed = _torchrun(
+        [f"--nproc-per-node={count}", "--standalone", "--max-restarts=0", "-m", MEMBER, str(request_file)]
+    )
     result = Path(request["result"])
-    if not done and (error := first_error(result)) is not None:
+    error = None if done else first_error(result)
+    # Of one that was killed the others only say that it is gone.
+    if error is not None and not (killed and error["retryable"]):
         write_json(result, {"error": error})
     return 0 if done else 1
 
 
-def _torchrun(arguments: list[str]) -> bool:
-    """Whether all members ended well."""
+def _torchrun(arguments: list[str]) -> tuple[bool, bool]:
+    """Whether all members ended well, and whether one was killed."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -38,9 +43,11 @@ def _torchrun(arguments: list[str]) -> bool:
     run: Any = torchrun
     try:
         run(arguments)
-    except (ChildFailedError, SignalException):
-        return False
-    return True
+    except ChildFailedError as error:
+        return False, any(one.exitcode == -signal.SIGKILL for one in error.failures.values())
+    except SignalException:  # the run is ending us
+        return False, True
+    return True, False
 
 
 if __name__ == "__main__":

