@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from flows.stages.call import StageCall
 from flows.stages.keys import differences
@@ -24,7 +25,12 @@ class Former:
 
 def remember(store: Store, call: StageCall) -> None:
     """Write what the call's result depends on beside it."""
-    write_json(store.work(call.key) / DEPENDS, call.depends_on | {"labels": call.labels})
+    write_json(store.work(call.key) / DEPENDS, remembered(call))
+
+
+def remembered(call: StageCall) -> dict[str, Any]:
+    """What the call's result depends on, and what people call its inputs."""
+    return call.depends_on | {"labels": call.labels}
 
 
 def nearest(store: Store, call: StageCall) -> Former | None:
@@ -32,7 +38,8 @@ def nearest(store: Store, call: StageCall) -> Former | None:
 
     Only what is in the store counts, whoever made it. One with the same key has no difference.
     """
-    now = call.depends_on | {"labels": call.labels}
+    store.fetch_formers(call.stage.name)
+    now = remembered(call)
     found = []
     for folder in (store.root / "work").glob(f"{call.stage.name}-*"):
         before, done = read_json(folder / DEPENDS), read_json(folder / DONE)

@@ -10,6 +10,7 @@ from pydantic import Field
 from flows.config import Config
 from flows.errors import ConfigError
 from flows.stages.call import StageCall
+from flows.stages.opening import open_store
 from flows.stages.registry import STAGES
 from flows.stages.resources import StageResources
 from flows.stages.run_context import RunContext, RunOptions
@@ -65,7 +66,7 @@ def call_of(request: StageRequest) -> tuple[RunContext, StageCall]:
     """
     asker = request.run
     options = RunOptions(store=request.store)
-    run = RunContext(Store(request.store), options, asker.run_id, asker.run_name, asker.line)
+    run = RunContext(open_store(request.store, "run.store"), options, asker.run_id, asker.run_name, asker.line)
     stage = STAGES.get(request.kind)
     if stage is None:
         raise ConfigError(f"There is no stage '{request.kind}' here: {OTHER_VERSION}")

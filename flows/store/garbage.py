@@ -43,7 +43,7 @@ def find(store: Store, keep_runs: int, keep_days: float) -> list[Garbage]:
         keep_days: what was used in so many days is kept, at least one.
     """
     now = time.time()
-    needed = {path.resolve() for path in [*_used_by_runs(store, keep_runs), *_of_endpoints(store)]}
+    needed = {path.resolve() for path in [*_used_by_runs(store, keep_runs), *of_endpoints(store)]}
     found = []
     makers = _keys_of_artifacts(store)
     for path in [*store.artifacts.glob("*/*"), *_unfinished(store)]:
@@ -83,7 +83,7 @@ def _used_by_runs(store: Store, keep_runs: int) -> Iterator[Path]:
             yield store.place(use["artifact"])
 
 
-def _of_endpoints(store: Store) -> Iterator[Path]:
+def of_endpoints(store: Store) -> Iterator[Path]:
     """Artifacts that the files of any endpoint or of its kept revisions name: models, adapters."""
     artifact = re.compile(re.escape(str(store.artifacts)) + '/[^/"]+/[0-9a-f]{24}')
     for file in [*store.endpoints.glob("*.json"), *store.endpoints.glob("*/revisions/*.json")]:
