@@ -6,6 +6,7 @@ prepare -> pretrain -> finetune -> evaluate -> gate -> report -> serve
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,26 @@ from flows.corpus.ladder import SplitConfig
 from flows.corpus.sources.registry import Sources
 from flows.errors import FinetuneError, is_disk_full
 from flows.evaluation.config import EvaluationConfig, GatePolicy
-from flows.reporting.contract import EndpointReport, RunReport, StageReport
+from flows.reporting.contract import EndpointReport, RunReport, StageReport, VariantReport
 from flows.reporting.markdown import verdict_line
 from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
 from flows.stages import report as reports
 from flows.stages.endpoints import page_url
+from flows.stages.notices import tell
 from flows.stages.pipeline import Pipeline
 from flows.stages.preflight import preflight
 from flows.stages.resources import Resources
 from flows.stages.run_context import RunContext, RunOptions, current_run, give_up_after_crashes
 from flows.stages.serve import Served, serve_model
 from flows.stages.stage_task import Outcome, StageError
-from flows.stages.trainings import train, train_the_best
+from flows.stages.trainings import Trained, train, train_the_best
+from flows.stages.unchanged import ended_well, unchanged
 from flows.stages.variants import Training, TrainingVariant, trainings
 from flows.training.config import FinetuneConfig, PretrainConfig
 
 
-@flow(name="domain-adaptation")
+@flow(name="domain-adaptation", on_completion=[tell], on_failure=[tell])
 def domain_adaptation(
     sources: Sources,
     model: BaseModelConfig,
@@ -69,10 +72,16 @@ def domain_adaptation(
         give_up_after_crashes()
         preflight(context, sources, split, model, pretrain, finetune, variants, evaluation, serve, resources)
         wanted = trainings(pretrain, finetune, variants)
+        asked = {"gate": gate, "serve": serve}
+        if run.only_if_changed:
+            walk = partial(train_and_evaluate, sources=sources, model=model, split=split, wanted=wanted)
+            if nothing_to_do := unchanged(context, asked, partial(walk, evaluation=evaluation)):
+                return nothing_to_do
         if "evaluate" in run.skip:
             return train_only(line, sources, model, split, wanted[0])
         report = adapt_and_measure(line, sources, model, split, wanted, evaluation, gate)
         report = serve_if_passed(context, serve, report, line.outcomes)
+        ended_well(context, asked, report)
     except FinetuneError as error:
         return reports.failed(context, line.stages, error.stage if isinstance(error, StageError) else "", str(error))
     except OSError as error:
@@ -108,11 +117,27 @@ def adapt_and_measure(
     Raises:
         StageError: a stage failed; its message is for people.
     """
+    dataset, best, compared, measured = train_and_evaluate(line, sources, model, split, wanted, evaluation)
+    return reports.build_report(line, model.name, dataset, best, measured, compared, gate)
+
+
+def train_and_evaluate(
+    line: Pipeline,
+    sources: Sources,
+    model: BaseModelConfig,
+    split: SplitConfig,
+    wanted: list[Training],
+    evaluation: EvaluationConfig,
+) -> tuple[Outcome, Trained, list[VariantReport], Outcome]:
+    """Prepare, pretrain, finetune, evaluate; the data set, the best training, the comparison of all, the evaluation.
+
+    Raises:
+        StageError: a stage failed; its message is for people.
+    """
     dataset = line.prepare(sources, split)
     start = line.base_model(model)
     best, compared = train_the_best(line, wanted, dataset, start, evaluation)
-    measured = line.evaluate(evaluation, dataset, start, best.finetune)
-    return reports.build_report(line, model.name, dataset, best, measured, compared, gate)
+    return dataset, best, compared, line.evaluate(evaluation, dataset, start, best.finetune)
 
 
 def serve_if_passed(

@@ -40,7 +40,7 @@ def gc_store(
     rows += [_row(f"bucket: {one.name}", one.bytes, one.days) for one in in_bucket]
     if rows:
         create_table_artifact(rows, key="garbage", description="What no kept run, endpoint or running work needs")
-    freed = sum(one.bytes for one in [*found, *in_bucket])
+    freed = sum(one.bytes for one in found) + sum(one.bytes for one in in_bucket)
     if not dry_run:
         if isinstance(place, SharedStore):
             bucket_garbage.remove(place, in_bucket)

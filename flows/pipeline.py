@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -16,6 +17,7 @@ from flows.corpus.sources.registry import Sources
 from flows.domain_adaptation import serve_if_passed
 from flows.errors import ConfigError, FinetuneError
 from flows.evaluation.config import GatePolicy
+from flows.reporting.contract import RunReport
 from flows.reporting.explanation import explanation_line
 from flows.reporting.markdown import verdict_line
 from flows.serving.config import ServeConfig
@@ -25,16 +27,18 @@ from flows.stages.base_model_task import base_model
 from flows.stages.explanation import look, look_for_model
 from flows.stages.graph import Node, OwnStage, nodes
 from flows.stages.graph_run import Surroundings, run_graph
+from flows.stages.notices import tell
 from flows.stages.pipeline import Pipeline
 from flows.stages.preflight import check_store, needs_problems, run_problems
 from flows.stages.run_context import RunContext, RunOptions, current_run, give_up_after_crashes
 from flows.stages.stage_task import StageError, run_stage
 from flows.stages.trainings import Trained
+from flows.stages.unchanged import ended_well, unchanged
 from flows.stages.variants import Training
 from flows.training.config import FinetuneConfig, PretrainConfig
 
 
-@flow(name="pipeline")
+@flow(name="pipeline", on_completion=[tell], on_failure=[tell])
 def pipeline(
     stages: list[OwnStage],
     sources: Sources = Sources(),
@@ -62,22 +66,30 @@ def pipeline(
     try:
         give_up_after_crashes()
         graph = checked(context, stages, sources, model, split, serve)
+        own = {node.name: node.stage.resources for node in graph}
+        always = {node.name for node in graph if node.stage.always}
+        asked = {"stages": stages, "gate": gate, "serve": serve}
+        if run.only_if_changed and not dry_run:
+            walk = partial(walk_to_the_end, graph=graph, model=model, data_folder=sources.folder)
+            if nothing_to_do := unchanged(context, asked, walk, own, always):
+                return nothing_to_do
         line = Pipeline(
             context,
             runner=look if dry_run else run_stage,
             fetcher=look_for_model if dry_run else base_model,
-            own={node.name: node.stage.resources for node in graph},
-            always={node.name for node in graph if node.stage.always},
+            own=own,
+            always=always,
         )
-        base = line.base_model(model) if any(node.dataset for node in graph) else None
-        failed = run_graph(line, graph, Surroundings(base, sources.folder))
+        failed = walk_through(line, graph, model, sources.folder)
         if failed:
             words = "; ".join(f"{name}: {error}" for name, error in failed.items())
             return reports.failed(context, line.stages, "", words)
         if dry_run:
             reports.show_stages(line.stages)
             return Completed(message=explanation_line(line.stages))
-        return measured(line, graph, model.name, gate, serve)
+        end, report = measured(line, graph, model.name, gate, serve)
+        ended_well(context, asked, report)
+        return end
     except FinetuneError as error:
         return reports.failed(context, line.stages, error.stage if isinstance(error, StageError) else "", str(error))
 
@@ -120,7 +132,27 @@ def checked(
     return graph
 
 
-def measured(line: Pipeline, graph: list[Node], base_model_name: str, gate: GatePolicy, serve: ServeConfig) -> Any:
+def walk_through(
+    line: Pipeline, graph: list[Node], model: BaseModelConfig, data_folder: str
+) -> dict[str, FinetuneError]:
+    """Call every stage, as soon as those before it are done; what failed, by name."""
+    base = line.base_model(model) if any(node.dataset for node in graph) else None
+    return run_graph(line, graph, Surroundings(base, data_folder))
+
+
+def walk_to_the_end(line: Pipeline, graph: list[Node], model: BaseModelConfig, data_folder: str) -> None:
+    """The same where no stage may fail.
+
+    Raises:
+        FinetuneError: one did.
+    """
+    for error in walk_through(line, graph, model, data_folder).values():
+        raise error
+
+
+def measured(
+    line: Pipeline, graph: list[Node], base_model_name: str, gate: GatePolicy, serve: ServeConfig
+) -> tuple[Any, RunReport | None]:
     """The report of the last evaluation, and its model served if that is asked for; without one, what ran.
 
     Raises:
@@ -129,7 +161,8 @@ def measured(line: Pipeline, graph: list[Node], base_model_name: str, gate: Gate
     evaluations = [node for node in graph if node.kind == "evaluate"]
     if not evaluations:
         reports.show_stages(line.stages)
-        return Completed(message=f"{len(graph)} stages are done; none of them evaluates, so there is no report.")
+        words = f"{len(graph)} stages are done; none of them evaluates, so there is no report."
+        return Completed(message=words), None
     last = evaluations[-1]
     trained = line.outcomes[last.model]
     # The report asks for the outcomes only, not for the settings of a training.
@@ -139,4 +172,4 @@ def measured(line: Pipeline, graph: list[Node], base_model_name: str, gate: Gate
         line, last.against or base_model_name, line.outcomes[last.dataset], best, outcome, [], gate
     )
     report = serve_if_passed(line.run, serve, report, {**line.outcomes, "evaluate": outcome})
-    return Completed(message=f"{last.name}: {verdict_line(report)}")
+    return Completed(message=f"{last.name}: {verdict_line(report)}"), report

@@ -143,5 +143,6 @@ class RunReport(Part):
     variants: list[VariantReport] = Field(default_factory=list)
     endpoint: EndpointReport | None
     promotion: list[CheckReport] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
     cost: CostReport
     versions: dict[str, str]

@@ -17,7 +17,7 @@ from flows.errors import ConfigError, TransientError
 from flows.gpus.leases import lease, leased_here
 from flows.progress import Progress
 from flows.stages.call import StageCall
-from flows.stages.former import DONE, remember, remembered
+from flows.stages.former import DEPENDS, DONE, remember, remembered
 from flows.stages.resources import machine_problems, plain_variables, secret_blocks, size_gib
 from flows.stages.run_child import run_child
 from flows.stages.run_context import RunContext
@@ -34,7 +34,7 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
     Args:
         run: the run it is for; the result names it.
         call: the stage and what it runs on.
-        refresh: make it even though a finished result is there.
+        refresh: make it even though a finished result is there, unless this very run has made that before it died.
         waiting: called with what is waited for (another run, GPUs), and with an empty text when that is over.
 
     Returns:
@@ -48,7 +48,8 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
     with run.store.hold(call.key, partial(waiting, words)) as attempt:
         waiting("")
         already = finished(run, call.key)
-        if already is not None and not refresh:
+        if already is not None and (not refresh or already["maker"]["run_id"] == run.run_id):
+            _clear(workdir)  # a kill may have come in between
             return already
         started = time.monotonic()
         shutil.rmtree(workdir / "output", ignore_errors=True)
@@ -66,10 +67,19 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
         run.store.share_artifact(Path(artifact.path), attempt)
         with attempt.committing():
             run.store.share_result(call.key, result, remembered(call))
-            shutil.rmtree(workdir)
             remember(run.store, call)
-            write_json(workdir / DONE, result)
+            write_json(workdir / DONE, result)  # before anything is removed: killed in between, all would be done again
+            _clear(workdir)
         return result
+
+
+def _clear(workdir: Path) -> None:
+    """Remove what is no longer needed of work that is done and noted."""
+    for path in workdir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (DONE, DEPENDS):
+            path.unlink()
 
 
 def finished(run: RunContext, key: str, here: bool = True) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from flows.serving.registry import RUNTIMES
 from flows.serving.start import problems as serving_problems
 from flows.stages.judge import judge_endpoint
 from flows.stages.make import secret
+from flows.stages.notice_blocks import notice_problems
 from flows.stages.placement import pool_problems
 from flows.stages.resources import Resources, StageResources, machine_problems, problems, secret_blocks, size_gib
 from flows.stages.run_context import RunContext, RunOptions
@@ -99,8 +100,14 @@ def needs_problems(needs: Iterable[tuple[str, StageResources]]) -> list[str]:
 
 
 def run_problems(options: RunOptions) -> list[str]:
-    """What is wrong with the variables of all stages, a line each."""
-    return problems(StageResources(env=options.env), "run") + _secret_problems(options.env, "run")
+    """What is wrong with the variables of all stages and with the messages, a line each."""
+    found = problems(StageResources(env=options.env), "run") + _secret_problems(options.env, "run")
+    if options.only_if_changed and "evaluate" in options.skip:
+        found.append(
+            "run.only_if_changed: a run without evaluate leaves no report to go by. Take evaluate out of run.skip, or "
+            "leave this off: finished stages come from the store anyway."
+        )
+    return found + notice_problems(options.notify)
 
 
 def _secret_problems(lines: list[str], where: str) -> list[str]:

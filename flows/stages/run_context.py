@@ -18,6 +18,7 @@ from pydantic import Field
 from flows.config import Config
 from flows.errors import ConfigError
 from flows.progress import Progress
+from flows.reporting.notice_config import NoticeConfig
 from flows.stages.opening import open_store
 from flows.stages.prefect_progress import ProgressArtifact
 from flows.store.files import write_json
@@ -45,6 +46,9 @@ class RunOptions(Config):
         description="NAME=value for the processes of all stages; NAME=secret:block takes the value of that Secret "
         "block. What a stage's own resources say comes first.",
     )
+    notify: NoticeConfig = Field(
+        default=NoticeConfig(), title="Messages", description="Who is told how the run ended, through Prefect blocks."
+    )
     refresh: list[StageName] = Field(
         default=[], title="Run anyway", description="Stages to run even though a finished result is in the store."
     )
@@ -55,6 +59,12 @@ class RunOptions(Config):
         default=[],
         title="Leave out",
         description="Without evaluate there is no gate, and nothing is served.",
+    )
+    only_if_changed: bool = Field(
+        default=False,
+        title="Only if changed",
+        description="End at once, as Skipped, if every stage's result is there and nothing else is asked for than in "
+        "the run of this deployment before.",
     )
     at_once: int = Field(
         default=0,
@@ -79,6 +89,7 @@ class RunContext:
     run_id: str
     run_name: str
     line: str
+    flow_name: str = ""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -122,6 +133,7 @@ def current_run(options: RunOptions) -> RunContext:
         run_id=str(prefect.runtime.flow_run.id),
         run_name=str(prefect.runtime.flow_run.name),
         line=str(deployment or "local"),
+        flow_name=str(prefect.runtime.flow_run.flow_name),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import Failed, State
-from prefect.tasks import Task
+from prefect.tasks import Task, exponential_backoff
 from pydantic import BaseModel
 
 from flows.errors import FinetuneError, is_disk_full
@@ -25,8 +25,9 @@ from flows.store.files import read_json, write_json
 from flows.store.garbage import USES
 
 _USES = threading.Lock()
-RETRIES = 2
-RETRY_DELAY_S = 5
+RETRIES = 3
+FIRST_RETRY_S = 5.0  # then twice as long each time
+JITTER = 0.5  # of the delay, at random: what failed together does not come back together
 
 
 class Outcome(BaseModel):
@@ -65,7 +66,7 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         raise StageError(call.name, state.message or f"The stage {call.name} ended as {state.name}.")
     result: Any = state.result()
     cached = state.name == "Cached" or result["maker"]["run_id"] != run.run_id
-    _note_use(run, call, result)
+    note_use(run, call, result)
     if not cached or missing:
         run.store.share_files([run.store.results / call.key])
     return Outcome(
@@ -84,7 +85,7 @@ def wanted_here(call: StageCall) -> bool:
     return not (call.resources.work_pool and call.stage.artifact == "model")
 
 
-def _note_use(run: RunContext, call: StageCall, result: dict[str, Any]) -> None:
+def note_use(run: RunContext, call: StageCall, result: dict[str, Any]) -> None:
     """Keep the result from being collected: it was used now, and by this run."""
     with contextlib.suppress(OSError):
         (run.store.work(call.key) / DONE).touch()
@@ -129,7 +130,8 @@ def make_task(run: RunContext, call: StageCall, refresh: bool) -> Task[Any, Any]
         result_serializer="json",
         refresh_cache=refresh,
         retries=RETRIES,
-        retry_delay_seconds=RETRY_DELAY_S,
+        retry_delay_seconds=exponential_backoff(FIRST_RETRY_S),
+        retry_jitter_factor=JITTER,
         retry_condition_fn=can_retry_help,
     )
 

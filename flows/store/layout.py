@@ -27,6 +27,7 @@ class Store:
     results/                    Prefect's records of finished stages, by cache key
     runs/<run id>/              report of a run
     failures/<run id>.json      whether a retry may help a stage that failed in a work pool
+    lines/                      the last run that ended well, of each flow and deployment
     endpoints/                  records of served models
     generations/<key>/          answers of an endpoint to a file of questions
     locks/                      one file a key

@@ -1,8 +1,6 @@
 """The main job on a real server and worker, with tiny models: what a user sees when it goes well and when not."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -186,45 +184,6 @@ def test_an_unreachable_judge_is_named_before_anything_is_trained(prefect, gloss
 
 
 LONG = {**SMALL["finetune"], "epochs": 30, "checkpoint_steps": 5, "log_steps": 1, "batch_size": 2, "accumulation": 1}
-
-
-def checkpoints(prefect):
-    return list(prefect.local.store.glob("work/finetune-*/checkpoints/checkpoint-*/whole.json"))
-
-
-def resumed_from(prefect, run_id):
-    """The step from which the finetune stage of a run went on."""
-    results = [json.loads(file.read_text()) for file in prefect.local.store.glob("work/finetune-*/done.json")]
-    [result] = [result for result in results if result["maker"]["run_id"] == run_id]
-    return result["figures"]["resumed_from_step"]
-
-
-def test_a_killed_training_child_is_retried_and_goes_on(prefect, glossary):
-    run_id = prefect.start(**{**SMALL, "sources": glossary, "finetune": LONG})
-    wait_for(lambda: checkpoints(prefect))
-    [child] = children(f"flows.stages.child {prefect.local.store}")
-    child.send_signal(signal.SIGKILL)
-    state = prefect.wait(run_id)
-    assert state["type"] == "COMPLETED", state["message"]
-    log = prefect.log(run_id)
-    assert "ended by signal 9" in log
-    assert resumed_from(prefect, run_id) >= 5
-
-
-def test_a_killed_run_leaves_no_child_and_is_started_again_and_goes_on(prefect, glossary):
-    parameters = {**SMALL, "sources": glossary, "finetune": {**LONG, "epochs": 31}}
-    run_id = prefect.start(**parameters)
-    wait_for(lambda: checkpoints(prefect))
-    [child] = children(f"flows.stages.child {prefect.local.store}")
-    flow = child.parent()
-    os.kill(flow.pid, signal.SIGKILL)
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10)
-    assert prefect.wait(run_id)["type"] == "CRASHED"
-    wait_for(lambda: prefect.state(run_id)["type"] != "CRASHED", 120)
-    state = prefect.wait(run_id)
-    assert state["type"] == "COMPLETED", state["message"]
-    assert prefect.ask("GET", f"/flow_runs/{run_id}")["run_count"] == 2
-    assert resumed_from(prefect, run_id) >= 5
 
 
 def test_a_full_disk_in_training_is_named_and_nothing_is_half_written(prefect, glossary, tmp_path):
