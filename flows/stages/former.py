@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from flows.stages.call import StageCall
-from flows.stages.keys import differences
+from flows.stages.keys import differences, distance
 from flows.store.files import read_json, write_json
 from flows.store.layout import Store
 
@@ -41,9 +43,22 @@ def nearest(store: Store, call: StageCall) -> Former | None:
     store.fetch_formers(call.stage.name)
     now = remembered(call)
     found = []
-    for folder in (store.root / "work").glob(f"{call.stage.name}-*"):
-        before, done = read_json(folder / DEPENDS), read_json(folder / DONE)
-        if isinstance(before, dict) and isinstance(done, dict):
-            found.append(Former(folder.name, done["maker"], differences(before, now)))
-    found.sort(key=lambda one: one.maker["time"], reverse=True)
-    return min(found, key=lambda one: len(one.changes), default=None)
+    for key in _keys(store, call.stage.name):
+        file = f"{store.root}/work/{key}/{DEPENDS}"
+        try:
+            with open(file, "rb") as stream:
+                before, written = json.loads(stream.read()), os.fstat(stream.fileno()).st_mtime_ns
+        except (OSError, ValueError):
+            continue
+        found.append((distance(before, now), -written, key, before))
+    found.sort(key=lambda one: one[:2])
+    for _, _, key, before in found:
+        done = read_json(store.work(key) / DONE)
+        if isinstance(done, dict):
+            return Former(key, done["maker"], differences(before, now))
+    return None
+
+
+def _keys(store: Store, stage: str) -> list[str]:
+    work = store.root / "work"
+    return [name for name in os.listdir(work) if name.startswith(f"{stage}-")] if work.is_dir() else []

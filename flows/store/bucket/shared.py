@@ -216,9 +216,15 @@ class SharedStore(Store):
         names = self.bucket.entries(f"work/{stage}-")
         done = {name.split("/")[1] for name in names if name.endswith(f"/{DONE}")}
         wanted = [
-            f"work/{key}/{file}" for key in done for file in (DEPENDS, DONE) if not (self.work(key) / file).exists()
+            name
+            for key in done
+            for name in (f"work/{key}/{DEPENDS}", f"work/{key}/{DONE}")
+            if name in names and not self.place(name).exists()
         ]
         self._fetch_files(wanted)
+        for name in wanted:  # of equally near ones the newest is named
+            with suppress(FileNotFoundError):
+                os.utime(self.place(name), (names[name].written.timestamp(),) * 2)
 
     def fetch_checkpoint(self, key: str) -> None:
         """Bring the newest checkpoint of a training here if it is newer than those of this machine."""
