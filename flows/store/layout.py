@@ -28,6 +28,7 @@ class Store:
     runs/<run id>/              report of a run
     failures/<run id>.json      whether a retry may help a stage that failed in a work pool
     lines/                      the last run that ended well, of each flow and deployment
+    watches/                    the data for which watch-data started a run last, of each deployment
     endpoints/                  records of served models
     generations/<key>/          answers of an endpoint to a file of questions
     locks/                      one file a key
@@ -77,6 +78,10 @@ class Store:
         """Work on a key, alone; calls `waiting` once if somebody else does."""
         with locked(self.locks / key, waiting):
             yield take(self.attempts / key)
+
+    def watch(self, name: str) -> Path:
+        """The file with the data for which a run was started last."""
+        return self.root / "watches" / f"{name}.json"
 
     @property
     def location(self) -> str:

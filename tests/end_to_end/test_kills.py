@@ -3,6 +3,8 @@
 import os
 import random
 import statistics
+import sys
+import traceback
 
 import pytest
 
@@ -22,7 +24,8 @@ def prefect(tmp_path_factory):
     local = Machine(tmp_path_factory.mktemp("killed"))
     try:
         port = local.up().port
-        local.apply(port)
+        names = [word for name in ("domain-adaptation/demo-korean", "roll-back/local") for word in ("--name", name)]
+        local.prefect(port, "--no-prompt", "deploy", *names)
         prefect = Killing(local, port)
         prefect.windows()
         yield prefect
@@ -51,7 +54,8 @@ def killed(prefect, plain, seen, what):
         try:
             endings.append(trial(prefect, plain, what, share))
         except Exception as error:
-            failures.append(f"at {share:.0%}: {error or type(error).__name__}")
+            traceback.print_exc(file=sys.stdout)
+            failures.append(f"at {share:.0%}: {str(error).partition(chr(10))[0] or type(error).__name__}")
             recover(prefect)
         print(what, f"{share:.3f}", failures[-1] if failures and len(endings) + len(failures) else endings[-1])
     seen(words(endings, failures))
