@@ -116,7 +116,8 @@ class SharedStore(Store):
             return
         if not done.exists() or done.read_bytes() != found.content:
             (self.results / key).unlink(missing_ok=True)
-            self._fetch_files([f"work/{key}/{DEPENDS}", f"results/{key}"])
+            self._fetch_files([f"work/{key}/{DEPENDS}"])
+            self._fetch_record(key)
             write_atomically(done, found.content)
         name = read_json(done)["artifact"]["path"]
         if not self.bucket.has(f"{name}/{MANIFEST}"):
@@ -245,6 +246,14 @@ class SharedStore(Store):
             return
         self.share_files([self.work(key) / DEPENDS, self.results / key])
         self._seen[key] = self.bucket.write_if(f"work/{key}/{DONE}", done.read_bytes(), None)
+
+    def _fetch_record(self, key: str) -> None:
+        """Prefect's record of a result names itself by its whole path, which is another one here."""
+        found = self.bucket.read(f"results/{key}")
+        record = _value(found.content) if found else None
+        if isinstance(record, dict) and isinstance(record.get("metadata"), dict):
+            record["metadata"]["storage_key"] = str(self.results / key)
+            write_atomically(self.results / key, json.dumps(record))
 
     def _push_artifact(self, name: str, check: Callable[[], None]) -> bool:
         """Whether it is in the bucket then; False if it is not here whole either."""

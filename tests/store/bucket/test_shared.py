@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prefect.filesystems import LocalFileSystem
+from prefect.results import ResultStore
 
 from flows.errors import ConfigError
 from flows.store.artifacts import damage, publish
@@ -65,6 +67,18 @@ def test_what_one_machine_has_made_another_one_has(machine):
     assert damage(second, here) == ""
     assert json.loads((second.work(KEY) / "depends.json").read_text()) == {"config": {"rate": 1}}
     assert second.root != first.root
+
+
+def test_the_record_of_prefect_is_read_where_it_is_then(machine):
+    first, second = machine("first"), machine("second")
+    record = {"metadata": {"storage_key": str(first.results / KEY), "serializer": {"type": "json"}}, "result": "1"}
+    write_atomically(first.results / KEY, json.dumps(record))
+    made(first)
+    first.share_files([first.results / KEY])
+    second.fetch_result(KEY, here=True)
+    store = ResultStore(result_storage=LocalFileSystem(basepath=str(second.results)))
+    assert store.read(KEY).result == 1
+    assert store.read(KEY).metadata.storage_key == str(second.results / KEY)
 
 
 def test_what_is_not_wanted_here_stays_there(machine):
