@@ -3,6 +3,7 @@ import os
 
 import fsspec
 import pytest
+from moto.server import ThreadedMotoServer
 
 from flows.errors import ConfigError, DataError
 from flows.new_data.files import FileSeen, look, with_digests
@@ -45,6 +46,31 @@ def test_an_address_is_looked_at_without_reading(bucket):
     again = look(["memory://bucket/terms"])
     assert again[names[0]].digest != found[names[0]].digest, "same size, other content"
     assert again[names[1]] == found[names[1]]
+
+
+def test_a_bucket_is_looked_at_by_its_own_marks(monkeypatch):
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "DEFAULT_REGION": "us-east-1"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # one of another test has another address
+        store = fsspec.filesystem("s3")
+        store.mkdir("field")
+        store.pipe({"field/terms/a.json": b"[1]", "field/terms/b.json": b"[2]"})
+        first = look(["s3://field/terms"])
+        store.pipe("field/terms/a.json", b"[9]")
+        second = look(["s3://field/terms/*.json"])
+        assert sorted(first) == sorted(second) == ["s3://field/terms/a.json", "s3://field/terms/b.json"]
+        assert first["s3://field/terms/a.json"].digest == hashlib.md5(b"[1]").hexdigest()
+        assert second["s3://field/terms/a.json"].digest == hashlib.md5(b"[9]").hexdigest()
+        with pytest.raises(ConfigError, match="there is no file or folder 's3://field/none'"):
+            look(["s3://field/none"])
+    finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        server.stop()
 
 
 def test_what_is_not_there_is_named(tmp_path, monkeypatch):
