@@ -116,16 +116,16 @@ def _unfinished(store: Store) -> Iterator[Path]:
 
 
 def _last_use(store: Store, key: str) -> float:
-    folder = store.work(key)
-    return max(_time(folder / DONE), _time(folder))
+    folder = f"{store.root}/work/{key}"
+    return max(_time(f"{folder}/{DONE}"), _time(folder))
 
 
 def _held(store: Store, key: str) -> bool:
     """Whether somebody is making what the key stands for."""
-    file = store.locks / key
-    if not file.exists():
+    file = f"{store.locks}/{key}"
+    if not os.path.exists(file):
         return False
-    with file.open("a") as stream:
+    with open(file, "a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -141,7 +141,7 @@ def _bytes(path: Path | str) -> int:
         )
 
 
-def _time(path: Path) -> float:
+def _time(path: Path | str) -> float:
     try:
         return os.stat(path).st_mtime
     except FileNotFoundError:
