@@ -17,6 +17,7 @@ from flows.corpus.row import HELD_OUT_RUNGS
 from flows.cost import ledger
 from flows.cost.cost import Cost, total
 from flows.cost.prices import priced
+from flows.errors import FinetuneError
 from flows.evaluation.config import GatePolicy
 from flows.evaluation.gate import decide
 from flows.evaluation.results import Evaluation
@@ -61,8 +62,9 @@ def failed(run: RunContext, stages: list[StageReport], stage: str, message: str)
         "stages": [line.model_dump() for line in done],
         "cost": cost(run, done, []).model_dump(),
     }
-    with contextlib.suppress(OSError):  # the store itself may be what is wrong
+    with contextlib.suppress(OSError, FinetuneError):  # the store itself may be what is wrong
         write_json(run.store.run(run.run_id) / "failure.json", failure)
+        run.store.share_run(run.run_id)
     create_markdown_artifact(f"# Failed\n\n{words}", key="failure", description=words[:200])
     if done:
         create_table_artifact(_stages(done), key="stages", description="How far the run came")
@@ -161,6 +163,7 @@ def build_report(
 def unmeasured(line: Pipeline, trained: Trained) -> State[Any]:
     """What a run without evaluation leaves: a manifest and the table of stages; and its state."""
     _write_manifest(line.run, line.outcomes, trained.finetune.artifact.path)
+    line.run.store.share_run(line.run.run_id)
     create_table_artifact(_stages(line.stages), key="stages", description="What ran, what was cached, and why")
     return Completed(message=f"Trained and not evaluated, so nothing is served: {trained.finetune.artifact.path}")
 
@@ -188,6 +191,7 @@ def write(run: RunContext, report: RunReport, outcomes: dict[str, Outcome]) -> P
     beside.write_bytes((evaluation / "predictions.parquet").read_bytes())
     beside.replace(predictions)
     _write_manifest(run, outcomes, report.trained_model_uri)
+    run.store.share_run(run.run_id)
     return folder
 
 
