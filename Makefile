@@ -56,7 +56,7 @@ test: lint  ## set everything up and pass every test
 	$(BIN)/pytest -n 2 --faults=build/faults.json
 
 faults: $(VENV)/installed  ## what becomes of every fault; the table goes to build/faults.json
-	FINETUNE_OUTAGE_S=120 $(BIN)/pytest -m fault --faults=build/faults.json --durations=0
+	FINETUNE_OUTAGE_S=120 FINETUNE_KILLS=20 $(BIN)/pytest -m fault --faults=build/faults.json --durations=0
 
 # In a network and a mount namespace of its own: nothing is left of the pods' network, however it ends.
 test-kubernetes: $(VENV)/installed $(CLUSTER)/kube-controller-manager  ## the runtime kubernetes on a real API server (Debian 12, root)

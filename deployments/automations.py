@@ -1,6 +1,7 @@
 """What Prefect does by itself: start a run again that died, roll an endpoint back, tell somebody of trouble.
 
     python -m deployments.automations [--notify TYPE/NAME] [--silent-after-s 300] [--dead-after-s 150]
+        [--pending-after-s 600] [--quiet-s 45]
 
 Applied as often as one likes: what is there is brought up to date, and stays off if a person has switched it off.
 """
@@ -34,17 +35,25 @@ WATCHERS = "prefect-finetune.watcher.*"
 ROLL_BACK = "roll-back/local"
 SILENT_AFTER_S = 300.0
 DEAD_AFTER_S = 150.0
+PENDING_AFTER_S = 600.0
 QUIET_S = 45.0
 PIPELINE_TAG, STAGE_TAG = "finetune", "stage"  # of the deployments in prefect.yaml
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "Suspended", "Paused")
-WAITS = ("Pending", "Scheduled", "AwaitingRetry", "Late", "Retrying", "AwaitingConcurrencySlot")
+STARTS = ("Pending", "Submitting", "InfrastructurePending")
+WAITS = (*STARTS, "Scheduled", "AwaitingRetry", "Late", "Retrying", "AwaitingConcurrencySlot")
 HEARTBEAT = "prefect.flow-run.heartbeat"
 HOW_TO = f"""Nobody is told when an endpoint fails: {VARIABLE} names no notification block. In the Prefect UI, under
 Blocks, make one that can notify (Slack Webhook, Microsoft Teams Webhook, Custom Webhook ...), then apply this again
 with its type and name: {VARIABLE}=slack-webhook/endpoints make deploy"""
 
 
-def apply(notify: str = "", silent_after_s: float = SILENT_AFTER_S, dead_after_s: float = DEAD_AFTER_S) -> list[str]:
+def apply(
+    notify: str = "",
+    silent_after_s: float = SILENT_AFTER_S,
+    dead_after_s: float = DEAD_AFTER_S,
+    pending_after_s: float = PENDING_AFTER_S,
+    quiet_s: float = QUIET_S,
+) -> list[str]:
     """Create or bring up to date the automations of this project.
 
     Args:
@@ -53,6 +62,10 @@ def apply(notify: str = "", silent_after_s: float = SILENT_AFTER_S, dead_after_s
         silent_after_s: seconds without a pass after which the watcher counts as dead, at least 10.
         dead_after_s: seconds without a heartbeat (PREFECT_FLOWS_HEARTBEAT_FREQUENCY, 30 s at least) after which a run
             counts as dead: three heartbeats, and more than an outage of the server that runs should outlive.
+        pending_after_s: seconds after which a run that a worker has taken and not begun counts as dead: more than a
+            container's image takes to come.
+        quiet_s: seconds for which a pipeline is Crashed before it is started again, 15 at least: a worker reports a
+            death a second time after some 11 s.
 
     Returns:
         A line for each.
@@ -61,7 +74,8 @@ def apply(notify: str = "", silent_after_s: float = SILENT_AFTER_S, dead_after_s
         ConfigError: there is no such block, it cannot notify, or the roll-back is not deployed.
     """
     with get_client(sync_client=True) as client:
-        wanted = [*burying(dead_after_s), starting_again(), rolling_back(_deployment(client, ROLL_BACK))]
+        dead = [*burying(dead_after_s), *burying_what_never_began(pending_after_s)]
+        wanted = [*dead, starting_again(quiet_s), rolling_back(_deployment(client, ROLL_BACK))]
         if notify:
             block = _block(client, notify)
             wanted += [telling(block), missing_the_watcher(block, silent_after_s)]
@@ -79,23 +93,42 @@ def burying(dead_after_s: float) -> list[AutomationCore]:
         AutomationCore(
             name=f"prefect-finetune: bury dead runs ({tag})",
             description=f"A run that has not ended and gave no heartbeat for {dead_after_s:g} s is Crashed.",
-            trigger=EventTrigger(
-                after={HEARTBEAT},
-                expect={HEARTBEAT, *_events(*ENDS, *WAITS)},
-                match={"prefect.resource.id": "prefect.flow-run.*"},
-                match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"},
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=timedelta(seconds=dead_after_s),
-            ),
+            trigger=_missing({HEARTBEAT}, {HEARTBEAT, *_events(*ENDS, *WAITS)}, tag, dead_after_s),
             actions=[crashed],
         )
         for tag in (PIPELINE_TAG, STAGE_TAG)
     ]
 
 
-def starting_again() -> AutomationCore:
+def burying_what_never_began(pending_after_s: float) -> list[AutomationCore]:
+    """Call runs Crashed that a worker took and that never ran: it died in between, and no other worker takes them."""
+    words = "A worker took it and it has not begun."
+    return [
+        AutomationCore(
+            name=f"prefect-finetune: bury runs that never began ({tag})",
+            description=f"A run that a worker took and that has not begun {pending_after_s:g} s later is Crashed.",
+            trigger=_missing(_events(*STARTS), {HEARTBEAT, *_events("Running", *ENDS, *WAITS)}, tag, pending_after_s),
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=words)],
+        )
+        for tag in (PIPELINE_TAG, STAGE_TAG)
+    ]
+
+
+def _missing(after: set[str], expect: set[str], tag: str, within_s: float) -> EventTrigger:
+    """Fires for a run with that tag of which none of the expected is seen for so long after one of the former."""
+    return EventTrigger(
+        after=after,
+        expect=expect,
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"},
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=within_s),
+    )
+
+
+def starting_again(quiet_s: float = QUIET_S) -> AutomationCore:
     """Start a pipeline again that has crashed and stayed so; the run itself gives up after some starts.
 
     Not at once: a worker reports a death a second time some seconds later, and would crash the new start. Stages are
@@ -105,17 +138,8 @@ def starting_again() -> AutomationCore:
     again = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed.", force=True)
     return AutomationCore(
         name="prefect-finetune: start crashed runs again",
-        description=f"A pipeline that crashed and has not moved for {QUIET_S:g} s is scheduled again, as the same run.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.Crashed"},
-            expect={HEARTBEAT, *_events("Running", *others, *WAITS)},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{PIPELINE_TAG}"},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=QUIET_S),
-        ),
+        description=f"A pipeline that crashed and has not moved for {quiet_s:g} s is scheduled again, as the same run.",
+        trigger=_missing(_events("Crashed"), {HEARTBEAT, *_events("Running", *others, *WAITS)}, PIPELINE_TAG, quiet_s),
         actions=[again],
     )
 
@@ -237,9 +261,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--notify", default=os.environ.get(VARIABLE, ""), metavar="TYPE/NAME")
     parser.add_argument("--silent-after-s", type=float, default=SILENT_AFTER_S)
     parser.add_argument("--dead-after-s", type=float, default=DEAD_AFTER_S)
+    parser.add_argument("--pending-after-s", type=float, default=PENDING_AFTER_S)
+    parser.add_argument("--quiet-s", type=float, default=QUIET_S)
     options = parser.parse_args(arguments)
     try:
-        print("\n".join(apply(options.notify, options.silent_after_s, options.dead_after_s)))
+        print("\n".join(apply(**vars(options))))
     except FinetuneError as error:
         sys.exit(str(error))
 

@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Completed, Failed, Running, State
 
 from flows.errors import FinetuneError, OutOfDiskError, is_disk_full
-from flows.stages.make import make
+from flows.stages.make import artifact_of, make
 from flows.stages.stage_request import StageRequest, call_of
 from flows.store.files import write_json
 from flows.store.layout import Store
@@ -32,7 +32,7 @@ def run_stage(request: StageRequest) -> Any:
         if not is_disk_full(error):
             raise
         return _failed(request, OutOfDiskError(f"The disk is full: {error}. Free some space and run again."))
-    return Completed(message=f"{request.name} of {request.run.run_name} is {result['artifact']['path']}")
+    return Completed(message=f"{request.name} of {request.run.run_name} is {artifact_of(run, result).path}")
 
 
 def _failed(request: StageRequest, error: FinetuneError) -> Any:

@@ -17,6 +17,7 @@ TOGETHER = {
     "tests/end_to_end/test_promotion.py": "another prefect",
     "tests/end_to_end/test_generate.py": "another prefect",
     "tests/end_to_end/test_tokens.py": "another prefect",
+    "tests/end_to_end/test_kills.py": "a prefect to be killed",
     "tests/end_to_end/": "prefect",
     "tests/serving/test_docker.py": "engines",
     "tests/serving/test_vllm.py": "engines",

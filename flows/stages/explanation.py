@@ -10,7 +10,7 @@ from flows.base_models.resolve import BaseModelConfig, ResolvedModel, identity, 
 from flows.reporting.contract import StageStatus
 from flows.stages.call import StageCall
 from flows.stages.former import nearest
-from flows.stages.make import finished
+from flows.stages.make import artifact_of, finished
 from flows.stages.registry import STAGES
 from flows.stages.report import stage_report
 from flows.stages.run_context import RunContext
@@ -33,7 +33,7 @@ def look(run: RunContext, call: StageCall) -> Outcome:
     asked = call.anew or call.stage.name in run.options.anew
     result = None if anew or asked else finished(run, call.key)
     if result is not None:
-        return _outcome(call, "cached", why_cached(result), result, started)
+        return _outcome(run, call, "cached", why_cached(result), result, started)
     if asked:
         why = "asked to run anyway"
     elif anew:
@@ -42,7 +42,7 @@ def look(run: RunContext, call: StageCall) -> Outcome:
         why = "; ".join([*own, f"{words} would run"])
     else:
         why = why_again(nearest(run.store, call))
-    return _outcome(call, "ran", why, None, started)
+    return _outcome(run, call, "ran", why, None, started)
 
 
 def not_yet(outcomes: Mapping[str, Outcome]) -> list[str]:
@@ -65,14 +65,16 @@ def _own_changes(run: RunContext, call: StageCall) -> list[str]:
     return former.changes if former else []
 
 
-def _outcome(call: StageCall, status: StageStatus, why: str, result: dict[str, Any] | None, started: float) -> Outcome:
+def _outcome(
+    run: RunContext, call: StageCall, status: StageStatus, why: str, result: dict[str, Any] | None, started: float
+) -> Outcome:
     placeholder = Artifact(kind=call.stage.artifact, digest=f"{NOT_YET}{call.name}", path="/")
     return Outcome(
         stage=call.name,
         status=status,
         seconds=time.monotonic() - started,
         why=why,
-        artifact=Artifact.model_validate(result["artifact"]) if result else placeholder,
+        artifact=artifact_of(run, result) if result else placeholder,
         figures=result["figures"] if result else {},
         maker=result["maker"] if result else {},
     )

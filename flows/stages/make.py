@@ -8,22 +8,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from prefect.blocks.system import Secret
 
+from flows.cost import ledger
+from flows.cost.cost import total
+from flows.cost.counter import Counter
+from flows.cost.meter import Meter
 from flows.errors import ConfigError
 from flows.gpus.leases import lease, leased_here
+from flows.progress import Progress
 from flows.stages.call import StageCall
-from flows.stages.former import DONE, remember
+from flows.stages.former import DEPENDS, DONE, remember
 from flows.stages.resources import machine_problems, plain_variables, secret_blocks, size_gib
-from flows.stages.run_child import run_child
+from flows.stages.run_child import Measured, run_child
 from flows.stages.run_context import RunContext
-from flows.store.artifacts import Artifact, is_whole, publish
+from flows.store.artifacts import Artifact, damage, publish
+from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
-from flows.store.locks import locked
 
 Told = Callable[[str], None]
+ATTEMPTS = "attempts.txt"  # files of what was spent on the result that is being made, relative to the store
 
 
 def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict[str, Any]:
@@ -32,7 +39,7 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
     Args:
         run: the run it is for; the result names it.
         call: the stage and what it runs on.
-        refresh: make it even though a finished result is there.
+        refresh: make it even though a finished result is there, unless this very run has made that before it died.
         waiting: called with what is waited for (another run, GPUs), and with an empty text when that is over.
 
     Returns:
@@ -42,43 +49,71 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
         FinetuneError: the work failed, or this machine lacks what the stage needs.
     """
     workdir = run.store.work(call.key)
-    with locked(run.store.locks / call.key, partial(waiting, "Another run is making the same result; waiting for it.")):
+    words = "Another run is making the same result; waiting for it."
+    with run.store.hold(call.key, partial(waiting, words)) as attempt:
         waiting("")
         already = finished(run, call.key)
-        if already is not None and not refresh:
+        if already is not None and (not refresh or already["maker"]["run_id"] == run.run_id):
+            _clear(workdir)  # a kill may have come in between
             return already
         started = time.monotonic()
         shutil.rmtree(workdir / "output", ignore_errors=True)
-        figures = _figures(run, call, waiting)
+        figures = _figures(run, call, attempt, waiting)
         made_from = {"stage": call.name, **call.depends_on, **run.maker()}
-        artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from)
+        artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from, attempt)
         result = {
-            "artifact": artifact.model_dump(),
-            "figures": {**figures, "stage_seconds": time.monotonic() - started},
+            "artifact": artifact.model_dump() | {"path": run.store.relative(Path(artifact.path))},
+            "figures": {**figures, "stage_seconds": time.monotonic() - started, "cost": _cost(run, workdir)},
             "maker": run.maker(),
         }
-        shutil.rmtree(workdir)
-        remember(run.store, call)
-        write_json(workdir / DONE, result)
+        with attempt.committing():
+            remember(run.store, call)
+            write_json(workdir / DONE, result)  # before anything is removed: killed in between, all would be done again
+            _clear(workdir)
         return result
 
 
+def _clear(workdir: Path) -> None:
+    """Remove what is no longer needed of work that is done and noted."""
+    for path in workdir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (DONE, DEPENDS):
+            path.unlink()
+
+
 def finished(run: RunContext, key: str) -> dict[str, Any] | None:
-    """The result that some run has left for this key, if its artifact is still whole."""
+    """The result that some run has left for this key, if its artifact is still what was written; its path is relative.
+
+    One that was damaged since is told in the log: it is made anew.
+    """
     result = read_json(run.store.work(key) / DONE)
-    if not isinstance(result, dict) or not is_whole(Artifact.model_validate(result["artifact"])):
+    if not isinstance(result, dict):
+        return None
+    artifact = artifact_of(run, result)
+    if wrong := damage(run.store, artifact):
+        run.logger.warning("The artifact %s is damaged: %s. It is made anew.", artifact.path, wrong)
         return None
     return result
 
 
-def _figures(run: RunContext, call: StageCall, waiting: Told) -> dict[str, Any]:
-    workdir, progress = run.store.work(call.key), run.progress(call.name)
+def artifact_of(run: RunContext, result: dict[str, Any]) -> Artifact:
+    """The artifact of a result, where it is on this machine."""
+    found = Artifact.model_validate(result["artifact"])
+    return found.model_copy(update={"path": str(run.store.place(found.path))})
+
+
+def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) -> dict[str, Any]:
+    workdir, progress = run.store.work(call.key), fenced(attempt, run.progress(call.name))
     workdir.mkdir(parents=True, exist_ok=True)
     if found := machine_problems(call.resources, f"resources.{call.name}"):
         raise ConfigError(found)
+    file = _ledger_file(run, call, workdir)
     if not call.stage.heavy:
-        figures: dict[str, Any] = pkgutil.resolve_name(call.stage.function)(call.config, call.inputs, workdir, progress)
-        return figures
+        with Meter(file, call.name, own_cpu=time.thread_time, counter=Counter(), every_s=0):
+            work = pkgutil.resolve_name(call.stage.function)
+            figures: dict[str, Any] = work(call.config, call.inputs, workdir, progress)
+            return figures
     environment = call.stage.secrets_of(call.config) | _environment(call)
     with _gpus(run, call, waiting) as (devices, descriptors):
         inputs = {name: str(path) for name, path in call.inputs.items()}
@@ -89,9 +124,35 @@ def _figures(run: RunContext, call: StageCall, waiting: Told) -> dict[str, Any]:
             workdir,
             progress,
             run.logger.info,
-            environment | devices,
+            environment | devices | attempt.environment,
             descriptors,
+            Measured(file, call.name, call.resources.gpus),
         )
+
+
+def fenced(attempt: Attempt, progress: Progress) -> Progress:
+    """Progress that ends the work as soon as another attempt has taken it over."""
+
+    def report(done: float, total: float, note: str = "", /, **figures: float) -> None:
+        attempt.check()
+        progress(done, total, note, **figures)
+
+    return report
+
+
+def _ledger_file(run: RunContext, call: StageCall, workdir: Path) -> Path:
+    """Where this attempt keeps what it spends, and a line in the stage's folder that it has worked there."""
+    file = ledger.new_file(run.ledger, call.name)
+    with (workdir / ATTEMPTS).open("a", encoding="utf-8") as stream:
+        stream.write(f"{file.relative_to(run.store.root)}\n")
+    return file
+
+
+def _cost(run: RunContext, workdir: Path) -> dict[str, Any]:
+    """What the result has cost: all attempts whose work is in it, those of former runs too."""
+    files = (run.store.root / line for line in (workdir / ATTEMPTS).read_text("utf-8").splitlines())
+    found = [one.cost for file in files if (one := ledger.read_attempt(file)) is not None]
+    return total(found).model_dump()
 
 
 @contextmanager

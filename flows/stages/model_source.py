@@ -10,7 +10,7 @@ from flows.config import Config
 from flows.errors import ConfigError, ServingError
 from flows.reporting.contract import RunReport
 from flows.serving.config import ServeConfig
-from flows.store.artifacts import MANIFEST, Artifact, is_whole
+from flows.store.artifacts import MANIFEST, Artifact, damage
 from flows.store.files import read_json
 from flows.store.layout import Store
 
@@ -85,6 +85,6 @@ def _of_artifact(store: Store, digest: str) -> Path:
         what = "no model" if not found else f"{len(found)} models"
         raise ServingError(f"model.artifact: the store {store.root} has {what} whose digest begins with {digest}.")
     whole = read_json(found[0] / MANIFEST)["digest"]
-    if not is_whole(Artifact(kind="model", digest=whole, path=str(found[0]))):
-        raise ServingError(f"model.artifact: {found[0]} lacks files that its manifest names. Make it anew.")
+    if wrong := damage(store, Artifact(kind="model", digest=whole, path=str(found[0]))):
+        raise ServingError(f"model.artifact: {found[0]} is damaged: {wrong}. Make it anew.")
     return found[0]

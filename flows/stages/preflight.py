@@ -26,6 +26,7 @@ from flows.stages.placement import pool_problems
 from flows.stages.resources import Resources, StageResources, machine_problems, problems, secret_blocks, size_gib
 from flows.stages.run_context import RunContext, RunOptions
 from flows.stages.variants import TrainingVariant, trainings
+from flows.store import version
 from flows.store.files import write_json
 from flows.training.config import FinetuneConfig, PretrainConfig
 from flows.training.config import problems as training_problems
@@ -121,16 +122,18 @@ def _secret_problems(lines: list[str], where: str) -> list[str]:
 
 
 def check_store(run: RunContext) -> None:
-    """Write into the run's folder.
+    """Look at the store's layout, and write into the run's folder.
 
     Raises:
-        ConfigError: that cannot be done.
+        ConfigError: the store is of a newer version of the project, or cannot be written to.
     """
     try:
+        version.check(run.store)
         write_json(run.store.run(run.run_id) / "progress.json", {})
     except OSError as error:
         raise ConfigError(
-            f"run.store: the folder {run.store.root} cannot be written to: {error.strerror}. Choose another one."
+            f"{run.store.field}: the folder {run.store.root} cannot be written to: {error.strerror}. "
+            "Choose another one."
         ) from error
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import Failed, State
-from prefect.tasks import Task
+from prefect.tasks import Task, exponential_backoff
 from pydantic import BaseModel
 
 from flows.errors import FinetuneError, is_disk_full
 from flows.reporting.contract import StageStatus
 from flows.stages.call import StageCall
 from flows.stages.former import DONE, Former, nearest
-from flows.stages.make import finished, make
+from flows.stages.make import artifact_of, finished, make
 from flows.stages.placement import make_elsewhere
 from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact
@@ -25,8 +25,9 @@ from flows.store.files import read_json, write_json
 from flows.store.garbage import USES
 
 _USES = threading.Lock()
-RETRIES = 2
-RETRY_DELAY_S = 5
+RETRIES = 3
+FIRST_RETRY_S = 5.0  # then twice as long each time
+JITTER = 0.5  # of the delay, at random: what failed together does not come back together
 
 
 class Outcome(BaseModel):
@@ -71,7 +72,7 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         status="cached" if cached else "ran",
         seconds=time.monotonic() - started,
         why=_why(cached, result, former, asked),
-        artifact=Artifact.model_validate(result["artifact"]),
+        artifact=artifact_of(run, result),
         figures=result["figures"],
         maker=result["maker"],
     )
@@ -121,7 +122,8 @@ def make_task(run: RunContext, call: StageCall, refresh: bool) -> Task[Any, Any]
         result_serializer="json",
         refresh_cache=refresh,
         retries=RETRIES,
-        retry_delay_seconds=RETRY_DELAY_S,
+        retry_delay_seconds=exponential_backoff(FIRST_RETRY_S),
+        retry_jitter_factor=JITTER,
         retry_condition_fn=can_retry_help,
     )
 

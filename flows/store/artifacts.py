@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import os
 import shutil
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from flows.store import verified
+from flows.store.attempts import Attempt
 from flows.store.digest import folder_checksums, value_digest
 from flows.store.files import read_json, write_json
 from flows.store.layout import Store
+from flows.store.locks import alone
 
 MANIFEST = "manifest.json"
 
@@ -25,18 +29,21 @@ class Artifact(BaseModel):
     path: str
 
 
-def publish(store: Store, kind: str, folder: Path, made_from: dict[str, Any]) -> Artifact:
+def publish(
+    store: Store, kind: str, folder: Path, made_from: dict[str, Any], attempt: Attempt | None = None
+) -> Artifact:
     """Move a finished output folder into the store, with a manifest of what it is and what it was made from.
 
-    Content that is already there is kept as it is. The move is a rename, so a reader sees all or nothing.
+    Content that is already there is kept as it is. The move is a rename, so a reader sees all or nothing, and of two
+    writers one comes first.
+
+    Raises:
+        SupersededError: the `attempt` that made it is not the newest any more; nothing is moved.
     """
     checksums = folder_checksums(folder)
     digest = value_digest(checksums)
     place = store.artifacts / kind / digest[:24]
     artifact = Artifact(kind=kind, digest=digest, path=str(place))
-    if is_whole(artifact):
-        shutil.rmtree(folder)
-        return artifact
     manifest = {
         "kind": kind,
         "digest": digest,
@@ -46,9 +53,15 @@ def publish(store: Store, kind: str, folder: Path, made_from: dict[str, Any]) ->
     }
     write_json(folder / MANIFEST, manifest)
     place.parent.mkdir(parents=True, exist_ok=True)
-    if place.exists():  # damaged: put aside what is left, then take its place
-        place.rename(place.with_name(f".damaged-{place.name}-{os.getpid()}"))
-    folder.rename(place)
+    lock = store.locks / f"artifact-{kind}-{digest[:24]}"
+    with attempt.committing() if attempt else nullcontext(), alone(lock):
+        if damage(store, artifact):
+            if place.exists():  # put aside what is left, then take its place
+                place.rename(place.with_name(f".damaged-{place.name}-{time.time_ns()}"))
+            folder.rename(place)
+            verified.remember(place, list(checksums), memo(store, artifact))
+            return artifact
+    shutil.rmtree(folder)
     return artifact
 
 
@@ -58,10 +71,11 @@ def manifest(artifact: Artifact) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def is_whole(artifact: Artifact) -> bool:
-    """Whether the artifact is there with every file of its manifest, by size (checksums would read all of it)."""
-    found = manifest(artifact)
-    if found is None or found.get("digest") != artifact.digest:
-        return False
-    files = [(Path(artifact.path) / name, facts["bytes"]) for name, facts in found["files"].items()]
-    return all(file.is_file() and file.stat().st_size == size for file, size in files)
+def damage(store: Store, artifact: Artifact) -> str:
+    """What is wrong with the artifact, in words, empty if nothing is: every file is read once, and when it changed."""
+    return verified.damage(Path(artifact.path), manifest(artifact), artifact.digest, memo(store, artifact))
+
+
+def memo(store: Store, artifact: Artifact) -> Path:
+    """The file that keeps what of the artifact was verified."""
+    return store.verified / f"{artifact.kind}-{artifact.digest[:24]}.json"

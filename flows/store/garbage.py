@@ -67,6 +67,7 @@ def remove(store: Store, garbage: list[Garbage]) -> int:
         for key in makers.get(one.path.resolve(), [one.key] if one.key else []):
             (store.work(key) / DONE).unlink(missing_ok=True)
             (store.results / key).unlink(missing_ok=True)
+        (store.verified / f"{one.path.parent.name}-{one.path.name}.json").unlink(missing_ok=True)
         trash = one.path.with_name(f".removed-{one.path.name}-{os.getpid()}")
         one.path.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
@@ -79,7 +80,7 @@ def _used_by_runs(store: Store, keep_runs: int) -> Iterator[Path]:
     for folder in runs[:keep_runs]:
         uses: dict[str, Any] = read_json(folder / USES) or {}
         for use in uses.values():
-            yield Path(use["artifact"])
+            yield store.place(use["artifact"])
 
 
 def _of_endpoints(store: Store) -> Iterator[Path]:
@@ -96,7 +97,7 @@ def _keys_of_artifacts(store: Store) -> dict[Path, list[str]]:
     for file in (store.root / "work").glob(f"*/{DONE}"):
         done = read_json(file)
         if isinstance(done, dict):
-            found.setdefault(Path(done["artifact"]["path"]).resolve(), []).append(file.parent.name)
+            found.setdefault(store.place(done["artifact"]["path"]).resolve(), []).append(file.parent.name)
     return found
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from flows.store.attempts import Attempt, take
+from flows.store.locks import locked
 from flows.store.paths import folder
 
 ENVIRONMENT_VARIABLE = "FINETUNE_STORE"
@@ -21,20 +25,28 @@ class Store:
     runs/<run id>/              report of a run
     failures/<run id>.json      whether a retry may help a stage that failed in a work pool
     lines/                      the last run that ended well, of each flow and deployment
+    watches/                    the data for which watch-data started a run last, of each deployment
     endpoints/                  records of served models
     generations/<key>/          answers of an endpoint to a file of questions
     locks/                      one file a key
+    attempts/                   how often work on a key was started (attempts.py)
+    verified/                   which artifacts were read and found right (verified.py)
+    store.json                  the version of this layout (version.py)
     """
 
-    def __init__(self, root: str = "") -> None:
+    def __init__(self, root: str = "", field: str = "store") -> None:
+        """`field` is the parameter that `root` comes from, for errors."""
         place = root or os.environ.get(ENVIRONMENT_VARIABLE, "") or "~/.local/share/prefect-finetune"
-        self.root = folder(place, "store" if root or ENVIRONMENT_VARIABLE not in os.environ else ENVIRONMENT_VARIABLE)
+        self.field = field if root or ENVIRONMENT_VARIABLE not in os.environ else ENVIRONMENT_VARIABLE
+        self.root = folder(place, self.field)
         self.artifacts = self.root / "artifacts"
         self.models = self.root / "models"
         self.results = self.root / "results"
         self.endpoints = self.root / "endpoints"
         self.generations = self.root / "generations"
         self.locks = self.root / "locks"
+        self.attempts = self.root / "attempts"
+        self.verified = self.root / "verified"
 
     def work(self, key: str) -> Path:
         """The working folder of a cache key."""
@@ -47,3 +59,21 @@ class Store:
     def failure(self, run_id: str) -> Path:
         """The file in which a stage's own run says whether a retry may help."""
         return self.root / "failures" / f"{run_id}.json"
+
+    def place(self, path: str) -> Path:
+        """Where something of the store is on this machine, from its path relative to the store, or a whole one."""
+        return self.root / path
+
+    def relative(self, path: Path) -> str:
+        """The path as any machine understands it: relative to the store if it is below it."""
+        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+
+    @contextmanager
+    def hold(self, key: str, waiting: Callable[[], None]) -> Iterator[Attempt]:
+        """Work on a key, alone; calls `waiting` once if somebody else does."""
+        with locked(self.locks / key, waiting):
+            yield take(self.attempts / key)
+
+    def watch(self, name: str) -> Path:
+        """The file with the data for which a run was started last."""
+        return self.root / "watches" / f"{name}.json"

@@ -25,3 +25,12 @@ def locked(path: Path, waiting: Callable[[], None], poll_s: float = 1.0) -> Iter
                     told = True
                 time.sleep(poll_s)
         yield
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path` for a moment; who else wants it waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

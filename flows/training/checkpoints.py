@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,26 @@ MARK = "whole.json"
 
 
 def mark_whole(checkpoint: Path) -> None:
-    """Say that everything in this checkpoint has been written; names the files and their sizes in bytes."""
-    sizes = {file.name: file.stat().st_size for file in checkpoint.iterdir() if file.is_file()}
+    """Say that everything in this checkpoint has been written; names the files and their sizes in bytes.
+
+    All of it is on the disk before the mark is: after a power loss a file can have its size and none of its content.
+    """
+    files = [file for file in checkpoint.iterdir() if file.is_file()]
+    sizes = {file.name: file.stat().st_size for file in files}
     beside = checkpoint / f".{MARK}"
     beside.write_text(json.dumps(sizes))
+    for path in (*files, beside, checkpoint):
+        _to_disk(path)
     beside.rename(checkpoint / MARK)
+    _to_disk(checkpoint)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -66,6 +66,8 @@ def test_automations_are_applied_as_often_as_one_likes(prefect, sink):
     assert set(automations(prefect)) == {
         "prefect-finetune: bury dead runs (finetune)",
         "prefect-finetune: bury dead runs (stage)",
+        "prefect-finetune: bury runs that never began (finetune)",
+        "prefect-finetune: bury runs that never began (stage)",
         "prefect-finetune: start crashed runs again",
         "prefect-finetune: roll back what was given up",
     }, "local up applies these"
@@ -84,7 +86,7 @@ def test_automations_are_applied_as_often_as_one_likes(prefect, sink):
         code, said = python(prefect, *notify, seconds)
         assert code == 0, said
         assert f"{words}: prefect-finetune: miss the watcher" in said
-    assert len(automations(prefect)) == 6
+    assert len(automations(prefect)) == 8
 
     told = automations(prefect)["prefect-finetune: tell of endpoints in trouble"]
     prefect.ask("PATCH", f"/automations/{told['id']}", json={"enabled": False})

@@ -1,8 +1,6 @@
 """The main job on a real server and worker, with tiny models: what a user sees when it goes well and when not."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -73,7 +71,12 @@ def test_the_korean_demo_runs_is_refused_by_the_gate_and_is_cached_the_second_ti
     }
     assert expected <= files
     keys = set(prefect.artifacts(first))
-    assert {"report", "semscore", "stages", "report-page", "finetune-progress", "evaluate-progress"} <= keys
+    assert {"report", "semscore", "stages", "cost", "report-page", "finetune-progress", "evaluate-progress"} <= keys
+    costs = {stage.name: stage.cost for stage in report.stages if stage.cost}
+    assert list(costs) == WORK
+    assert all(costs[name].tokens > 0 and costs[name].flops > 0 for name in ("pretrain", "finetune", "evaluate"))
+    assert costs["finetune"].tokens == report.training[-1].tokens
+    assert report.cost.work_seconds == pytest.approx(sum(cost.seconds for cost in costs.values()))
 
     second, state = prefect.run()
     again = report_of(prefect, second)
@@ -83,6 +86,8 @@ def test_the_korean_demo_runs_is_refused_by_the_gate_and_is_cached_the_second_ti
     assert all(first in s.from_run_url for s in cached)
     assert again.metrics == report.metrics
     assert again.cost.trained_tokens == 0
+    assert (again.cost.work_seconds, again.cost.attempts) == (0, 0)
+    assert again.cost.saved.seconds == pytest.approx(report.cost.work_seconds)
 
 
 def test_a_passed_gate_serves_the_model_and_stop_ends_it(prefect, glossary):
@@ -186,45 +191,6 @@ def test_an_unreachable_judge_is_named_before_anything_is_trained(prefect, gloss
 
 
 LONG = {**SMALL["finetune"], "epochs": 30, "checkpoint_steps": 5, "log_steps": 1, "batch_size": 2, "accumulation": 1}
-
-
-def checkpoints(prefect):
-    return list(prefect.local.store.glob("work/finetune-*/checkpoints/checkpoint-*/whole.json"))
-
-
-def resumed_from(prefect, run_id):
-    """The step from which the finetune stage of a run went on."""
-    results = [json.loads(file.read_text()) for file in prefect.local.store.glob("work/finetune-*/done.json")]
-    [result] = [result for result in results if result["maker"]["run_id"] == run_id]
-    return result["figures"]["resumed_from_step"]
-
-
-def test_a_killed_training_child_is_retried_and_goes_on(prefect, glossary):
-    run_id = prefect.start(**{**SMALL, "sources": glossary, "finetune": LONG})
-    wait_for(lambda: checkpoints(prefect))
-    [child] = children(f"flows.stages.child {prefect.local.store}")
-    child.send_signal(signal.SIGKILL)
-    state = prefect.wait(run_id)
-    assert state["type"] == "COMPLETED", state["message"]
-    log = prefect.log(run_id)
-    assert "ended by signal 9" in log
-    assert resumed_from(prefect, run_id) >= 5
-
-
-def test_a_killed_run_leaves_no_child_and_is_started_again_and_goes_on(prefect, glossary):
-    parameters = {**SMALL, "sources": glossary, "finetune": {**LONG, "epochs": 31}}
-    run_id = prefect.start(**parameters)
-    wait_for(lambda: checkpoints(prefect))
-    [child] = children(f"flows.stages.child {prefect.local.store}")
-    flow = child.parent()
-    os.kill(flow.pid, signal.SIGKILL)
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10)
-    assert prefect.wait(run_id)["type"] == "CRASHED"
-    wait_for(lambda: prefect.state(run_id)["type"] != "CRASHED", 120)
-    state = prefect.wait(run_id)
-    assert state["type"] == "COMPLETED", state["message"]
-    assert prefect.ask("GET", f"/flow_runs/{run_id}")["run_count"] == 2
-    assert resumed_from(prefect, run_id) >= 5
 
 
 def test_a_full_disk_in_training_is_named_and_nothing_is_half_written(prefect, glossary, tmp_path):

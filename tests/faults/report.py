@@ -52,6 +52,15 @@ PARTS = {
         "flapping endpoint",
         "Prefect server down",
     ),
+    "kills": (
+        "training child killed",
+        "flow-run process killed",
+        "worker killed",
+        "Prefect server killed",
+        "all killed at once (power loss)",
+        "run cancelled",
+        "called dead while it works",
+    ),
 }
 FAULTS = tuple(fault for faults in PARTS.values() for fault in faults)
 

@@ -35,7 +35,7 @@ def test_an_artifact_is_found_by_the_beginning_of_its_digest_and_must_be_whole(s
     with pytest.raises(ServingError, match="has no model whose digest begins with"):
         find_model(store, ModelSource(artifact=artifact.digest[:30] + "0" * 34))
     (Path(artifact.path) / "model.safetensors").unlink()
-    with pytest.raises(ServingError, match="lacks files that its manifest names"):
+    with pytest.raises(ServingError, match="is damaged: model.safetensors is missing. Make it anew"):
         find_model(store, ModelSource(artifact=artifact.digest))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.store.artifacts import is_whole, manifest, publish
+from flows.store.artifacts import damage, manifest, publish
 from flows.store.files import write_atomically
 from flows.store.layout import Store
 from flows.store.locks import locked
@@ -23,24 +23,35 @@ def test_the_same_content_is_one_artifact(tmp_path):
     second = publish(store, "model", output(tmp_path), {"stage": "another"})
     assert first == second
     assert manifest(first)["made_from"] == {"stage": "finetune"}
-    assert is_whole(first)
+    assert damage(store, first) == ""
     assert publish(store, "model", output(tmp_path, "others"), {}) != first
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "manifest"])
-def test_a_damaged_artifact_is_not_whole_and_is_replaced(tmp_path, damage):
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("cut", "sub/a.txt is not what was written"),
+        ("changed", "sub/a.txt is not what was written"),
+        ("gone", "sub/a.txt is missing"),
+        ("manifest", "it has no manifest"),
+    ],
+)
+def test_a_damaged_artifact_is_found_and_replaced(tmp_path, harm, words):
     store = Store(str(tmp_path / "store"))
     artifact = publish(store, "model", output(tmp_path), {})
     file = Path(artifact.path) / "sub" / "a.txt"
-    if damage == "cut":
+    if harm == "cut":
         file.write_text("w")
-    elif damage == "gone":
+    elif harm == "changed":
+        file.write_text("wrights")
+    elif harm == "gone":
         file.unlink()
     else:
         (Path(artifact.path) / "manifest.json").write_text("{")
-    assert not is_whole(artifact)
+    assert damage(store, artifact) == words
     assert publish(store, "model", output(tmp_path), {}) == artifact
-    assert is_whole(artifact)
+    assert damage(store, artifact) == ""
+    assert file.read_text() == "weights"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -1,0 +1,117 @@
+"""Making what a key stands for: what is damaged is made again, and a former attempt leaves nothing."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from flows.errors import ConfigError
+from flows.stages import make as maker
+from flows.stages import run_context
+from flows.stages.call import StageCall
+from flows.stages.make import artifact_of, finished, make
+from flows.stages.preflight import check_store
+from flows.stages.registry import STAGES, Stage
+from flows.stages.run_context import RunContext, RunOptions
+from flows.store.attempts import SupersededError, take
+from flows.store.layout import Store
+
+
+class Settings(BaseModel):
+    text: str = "weights"
+
+
+def work(config, inputs, workdir, progress):
+    """Writes the text; `meanwhile` is what happens before that."""
+    progress(0, 1)
+    (workdir / "output").mkdir()
+    (workdir / "output" / "model").write_text(config.text)
+    meanwhile()
+    progress(1, 1)
+    return {"figure": 1}
+
+
+def meanwhile():
+    """What another process does during the work; tests put it in."""
+
+
+def nothing_told(why):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def stage(monkeypatch):
+    function, settings = f"{__name__}:work", f"{__name__}:Settings"
+    own = Stage(name="own", function=function, config=settings, artifact="model", code=[], heavy=False)
+    monkeypatch.setitem(STAGES, "own", own)
+    monkeypatch.setattr(run_context, "get_run_logger", lambda: logging.getLogger("run"))
+    monkeypatch.setattr(run_context, "ProgressArtifact", lambda stage: lambda *report, **figures: None)
+
+
+def run_of(tmp_path, name="first"):
+    return RunContext(Store(str(tmp_path / "store")), RunOptions(), name, f"run-{name}", "local")
+
+
+def call(text="weights"):
+    return StageCall("own", Settings(text=text), {}, {})
+
+
+def made(run, refresh=False):
+    return make(run, call(), refresh, nothing_told)
+
+
+def test_a_second_run_takes_what_the_first_has_made_wherever_the_store_lies_now(tmp_path):
+    run = run_of(tmp_path)
+    result = made(run)
+    assert result["artifact"]["path"].startswith("artifacts/model/")
+    assert made(run_of(tmp_path, "second"))["maker"]["run_id"] == "first"
+    (tmp_path / "store").rename(tmp_path / "moved")
+    moved = RunContext(Store(str(tmp_path / "moved")), RunOptions(), "third", "run-third", "local")
+    again = finished(moved, call().key)
+    assert Path(artifact_of(moved, again).path, "model").read_text() == "weights"
+
+
+def test_a_corrupted_artifact_is_said_and_made_again(tmp_path, caplog):
+    run = run_of(tmp_path)
+    file = Path(artifact_of(run, made(run)).path, "model")
+    file.write_text("wrights")
+    second = run_of(tmp_path, "second")
+    assert finished(second, call().key) is None
+    assert "is damaged: model is not what was written. It is made anew." in caplog.text
+    assert made(second)["maker"]["run_id"] == "second"
+    assert file.read_text() == "weights"
+
+
+def test_a_run_that_only_seemed_dead_ends_and_leaves_nothing(tmp_path, monkeypatch):
+    run = run_of(tmp_path)
+    monkeypatch.setitem(globals(), "meanwhile", lambda: take(run.store.attempts / call().key))
+    with pytest.raises(SupersededError, match="Attempt 1 .* attempt 2 has taken its work over"):
+        made(run)
+    assert not list(run.store.artifacts.glob("*/*"))
+    assert finished(run, call().key) is None
+
+
+def test_taken_over_at_the_last_moment_the_result_is_that_of_the_newer(tmp_path, monkeypatch):
+    run = run_of(tmp_path)
+    publish = maker.publish
+
+    def late(*arguments):
+        artifact = publish(*arguments)
+        take(run.store.attempts / call().key)
+        return artifact
+
+    monkeypatch.setattr(maker, "publish", late)
+    with pytest.raises(SupersededError):
+        made(run)
+    assert finished(run, call().key) is None, "nobody has said that it is done"
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("field", ["run.store", "FINETUNE_STORE"])
+def test_a_store_that_cannot_be_written_to_is_named_with_its_field(monkeypatch, field):
+    given = "/proc/store" if field == "run.store" else ""
+    monkeypatch.setenv("FINETUNE_STORE", "/proc/store")
+    run = RunContext(Store(given, "run.store"), RunOptions(), "first", "run-first", "local")
+    with pytest.raises(ConfigError, match=f"^{field}: the folder /proc/store cannot be written to: .*Choose another"):
+        check_store(run)
