@@ -25,12 +25,17 @@ def _docker(wanted: StageResources) -> dict[str, Any]:
     """As the base job template in deployments/work-pools/docker.json names them."""
     variables = {
         "image": wanted.image,
-        "mem_limit": size_bytes(wanted.memory),
+        "mem_limit": f"{size_bytes(wanted.memory)}b" if wanted.memory else "",
         "nano_cpus": int(wanted.cpu * 1e9),
         "shm_size": size_bytes(wanted.shm),
-        "gpus": _whole(wanted.gpus),
+        "device_requests": _nvidia(_whole(wanted.gpus)),
     }
     return {name: value for name, value in variables.items() if value}
+
+
+def _nvidia(gpus: int) -> list[dict[str, Any]]:
+    """As `docker run --gpus`; none at all without a GPU, since an engine without NVIDIA's tools refuses even 0."""
+    return [{"Driver": "nvidia", "Count": gpus, "Capabilities": [["gpu"]]}] if gpus else []
 
 
 def _kubernetes(wanted: StageResources) -> dict[str, Any]:

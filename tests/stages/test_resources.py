@@ -72,12 +72,13 @@ def test_job_variables_say_only_what_was_asked_for():
     assert job_variables("process", wanted) == {}
     assert job_variables("docker", wanted) == {
         "image": "repo/train:1",
-        "mem_limit": 2**33,
+        "mem_limit": f"{2**33}b",
         "nano_cpus": 2_000_000_000,
         "shm_size": 2**30,
-        "gpus": 1,
+        "device_requests": [{"Driver": "nvidia", "Count": 1, "Capabilities": [["gpu"]]}],
     }
     kubernetes = {"image": "repo/train:1", "cpu": "2", "memory": str(2**33), "shm": str(2**30), "gpus": 1}
     assert job_variables("kubernetes", wanted) == kubernetes
-    assert job_variables("docker", StageResources(gpus=0.5)) == {"gpus": 1}
+    assert job_variables("docker", StageResources(gpus=0.5))["device_requests"][0]["Count"] == 1
+    assert job_variables("docker", StageResources()) == {}
     assert job_variables("kubernetes", StageResources()) == {}
