@@ -110,6 +110,8 @@ def cost_words(cost: CostReport) -> str:
         parts.append(f"{cost.trained_tokens:,} tokens trained")
     if cost.gpu_hours:
         parts.append(f"{words.number(cost.gpu_hours)} GPU hours")
+    if cost.currency:
+        parts.append("money unknown" if cost.money is None else words.money(cost.money, cost.currency))
     if cost.energy_kwh is not None:
         parts.append(f"{words.number(cost.energy_kwh, 3)} kWh")
     return ", ".join(parts)

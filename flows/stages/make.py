@@ -13,19 +13,24 @@ from typing import Any
 
 from prefect.blocks.system import Secret
 
+from flows.cost import ledger
+from flows.cost.cost import total
+from flows.cost.counter import Counter
+from flows.cost.meter import Meter
 from flows.errors import ConfigError
 from flows.gpus.leases import lease, leased_here
 from flows.progress import Progress
 from flows.stages.call import StageCall
 from flows.stages.former import DEPENDS, DONE, remember
 from flows.stages.resources import machine_problems, plain_variables, secret_blocks, size_gib
-from flows.stages.run_child import run_child
+from flows.stages.run_child import Measured, run_child
 from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact, damage, publish
 from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
 
 Told = Callable[[str], None]
+ATTEMPTS = "attempts.txt"  # files of what was spent on the result that is being made, relative to the store
 
 
 def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
         artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from, attempt)
         result = {
             "artifact": artifact.model_dump() | {"path": run.store.relative(Path(artifact.path))},
-            "figures": {**figures, "stage_seconds": time.monotonic() - started},
+            "figures": {**figures, "stage_seconds": time.monotonic() - started, "cost": _cost(run, workdir)},
             "maker": run.maker(),
         }
         with attempt.committing():
@@ -103,9 +108,12 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
     workdir.mkdir(parents=True, exist_ok=True)
     if found := machine_problems(call.resources, f"resources.{call.name}"):
         raise ConfigError(found)
+    file = _ledger_file(run, call, workdir)
     if not call.stage.heavy:
-        figures: dict[str, Any] = pkgutil.resolve_name(call.stage.function)(call.config, call.inputs, workdir, progress)
-        return figures
+        with Meter(file, call.name, own_cpu=time.thread_time, counter=Counter(), every_s=0):
+            work = pkgutil.resolve_name(call.stage.function)
+            figures: dict[str, Any] = work(call.config, call.inputs, workdir, progress)
+            return figures
     environment = call.stage.secrets_of(call.config) | _environment(call)
     with _gpus(run, call, waiting) as (devices, descriptors):
         inputs = {name: str(path) for name, path in call.inputs.items()}
@@ -118,6 +126,7 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
             run.logger.info,
             environment | devices | attempt.environment,
             descriptors,
+            Measured(file, call.name, call.resources.gpus),
         )
 
 
@@ -129,6 +138,21 @@ def fenced(attempt: Attempt, progress: Progress) -> Progress:
         progress(done, total, note, **figures)
 
     return report
+
+
+def _ledger_file(run: RunContext, call: StageCall, workdir: Path) -> Path:
+    """Where this attempt keeps what it spends, and a line in the stage's folder that it has worked there."""
+    file = ledger.new_file(run.ledger, call.name)
+    with (workdir / ATTEMPTS).open("a", encoding="utf-8") as stream:
+        stream.write(f"{file.relative_to(run.store.root)}\n")
+    return file
+
+
+def _cost(run: RunContext, workdir: Path) -> dict[str, Any]:
+    """What the result has cost: all attempts whose work is in it, those of former runs too."""
+    files = (run.store.root / line for line in (workdir / ATTEMPTS).read_text("utf-8").splitlines())
+    found = [one.cost for file in files if (one := ledger.read_attempt(file)) is not None]
+    return total(found).model_dump()
 
 
 @contextmanager

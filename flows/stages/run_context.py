@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import prefect.runtime
@@ -16,6 +17,8 @@ from prefect.settings import PREFECT_UI_URL
 from pydantic import Field
 
 from flows.config import Config
+from flows.cost.budget import Budget
+from flows.cost.prices import Prices
 from flows.errors import ConfigError
 from flows.progress import Progress
 from flows.reporting.notice_config import NoticeConfig
@@ -89,6 +92,8 @@ class RunContext:
     run_name: str
     line: str
     flow_name: str = ""
+    prices: Prices = field(default_factory=Prices)
+    budget: Budget = field(default_factory=Budget)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -97,6 +102,11 @@ class RunContext:
         return (
             f"{str(PREFECT_UI_URL.value()).rstrip('/')}/runs/flow-run/{self.run_id}" if PREFECT_UI_URL.value() else ""
         )
+
+    @property
+    def ledger(self) -> Path:
+        """Where its stages keep what they spend (`flows.cost.ledger`); a run that is started again goes on with it."""
+        return self.store.run(self.run_id) / "spent"
 
     @property
     def logger(self) -> logging.Logger | logging.LoggerAdapter[Any]:
@@ -123,7 +133,7 @@ class RunContext:
         return report
 
 
-def current_run(options: RunOptions) -> RunContext:
+def current_run(options: RunOptions, prices: Prices = Prices(), budget: Budget = Budget()) -> RunContext:
     """The context of the flow run that is under way."""
     deployment = prefect.runtime.deployment.name
     return RunContext(
@@ -133,6 +143,8 @@ def current_run(options: RunOptions) -> RunContext:
         run_name=str(prefect.runtime.flow_run.name),
         line=str(deployment or "local"),
         flow_name=str(prefect.runtime.flow_run.flow_name),
+        prices=prices,
+        budget=budget,
     )
 
 

@@ -60,10 +60,6 @@ class Store:
         """The file in which a stage's own run says whether a retry may help."""
         return self.root / "failures" / f"{run_id}.json"
 
-    def watch(self, name: str) -> Path:
-        """The file with the data for which a run was started last."""
-        return self.root / "watches" / f"{name}.json"
-
     def place(self, path: str) -> Path:
         """Where something of the store is on this machine, from its path relative to the store, or a whole one."""
         return self.root / path
@@ -77,3 +73,7 @@ class Store:
         """Work on a key, alone; calls `waiting` once if somebody else does."""
         with locked(self.locks / key, waiting):
             yield take(self.attempts / key)
+
+    def watch(self, name: str) -> Path:
+        """The file with the data for which a run was started last."""
+        return self.root / "watches" / f"{name}.json"

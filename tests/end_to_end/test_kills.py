@@ -53,11 +53,12 @@ def killed(prefect, plain, seen, what):
     for share in moments(what):
         try:
             endings.append(trial(prefect, plain, what, share))
+            print(what, f"{share:.3f}", endings[-1], flush=True)
         except Exception as error:
             traceback.print_exc(file=sys.stdout)
             failures.append(f"at {share:.0%}: {str(error).partition(chr(10))[0] or type(error).__name__}")
+            print(what, f"{share:.3f}", failures[-1], flush=True)
             recover(prefect)
-        print(what, f"{share:.3f}", failures[-1] if failures and len(endings) + len(failures) else endings[-1])
     seen(words(endings, failures))
     assert not failures
 
