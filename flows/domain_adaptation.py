@@ -16,6 +16,7 @@ from prefect.states import Completed
 from flows.base_models.resolve import BaseModelConfig
 from flows.corpus.ladder import SplitConfig
 from flows.corpus.sources.registry import Sources
+from flows.cost.prices import Prices
 from flows.errors import FinetuneError, is_disk_full
 from flows.evaluation.config import EvaluationConfig, GatePolicy
 from flows.reporting.contract import EndpointReport, RunReport, StageReport, VariantReport
@@ -49,6 +50,7 @@ def domain_adaptation(
     gate: GatePolicy = GatePolicy(),
     serve: ServeConfig = ServeConfig(),
     resources: Resources = Resources(),
+    cost: Prices = Prices(),
     run: RunOptions = RunOptions(),
 ) -> Any:
     """Adapt a language model to a field: train it on the field's text, measure what it learnt, serve it if it did.
@@ -64,9 +66,10 @@ def domain_adaptation(
         gate: What the evaluation must show before the model is served.
         serve: Where the model is served when the gate passes.
         resources: What each stage needs, and in which work pool it runs.
+        cost: Prices, from which the report makes money.
         run: Title, store, and which stages to run anyway.
     """
-    context = current_run(run)
+    context = current_run(run, cost)
     line = Pipeline(context, resources)
     try:
         give_up_after_crashes()

@@ -14,6 +14,7 @@ from flows.base_models.resolve import identity as model_identity
 from flows.corpus.ladder import SplitConfig
 from flows.corpus.sources import registry
 from flows.corpus.sources.registry import Sources
+from flows.cost.prices import Prices
 from flows.domain_adaptation import serve_if_passed
 from flows.errors import ConfigError, FinetuneError
 from flows.evaluation.config import GatePolicy
@@ -47,6 +48,7 @@ def pipeline(
     gate: GatePolicy = GatePolicy(),
     serve: ServeConfig = ServeConfig(enabled=False),
     dry_run: bool = False,
+    cost: Prices = Prices(),
     run: RunOptions = RunOptions(title="Pipeline"),
 ) -> Any:
     """Run stages of your own choice, each as soon as those before it are done; report the last evaluation.
@@ -59,9 +61,10 @@ def pipeline(
         gate: What the last evaluation must show before its model is served.
         serve: Where that model is served; off unless asked for.
         dry_run: Only say for every stage whether it would run, and why.
+        cost: Prices, from which the report makes money.
         run: Title, description, store, environment of all stages.
     """
-    context = current_run(run)
+    context = current_run(run, cost)
     line = Pipeline(context)
     try:
         give_up_after_crashes()

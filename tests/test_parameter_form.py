@@ -13,6 +13,7 @@ from flows.roll_back import roll_back
 from flows.scale_endpoint import scale_endpoint
 from flows.serve_variant import serve_variant
 from flows.stop_endpoint import stop_endpoint
+from flows.watch_data import watch_data
 from flows.watch_endpoints import watch_endpoints
 
 FLOWS = [
@@ -25,6 +26,7 @@ FLOWS = [
     roll_back,
     list_endpoints,
     watch_endpoints,
+    watch_data,
     generate_with_endpoint,
     issue_token,
     revoke_token,

@@ -9,6 +9,8 @@ from typing import Any
 
 from flows.config import Config
 from flows.corpus.row import Row
+from flows.cost.counter import done_here
+from flows.cost.flops import answering_flops_per_token
 from flows.evaluation.config import EvaluationConfig
 from flows.training.chat import prompt_messages, stop_ids
 from flows.training.loading import load_tokenizer
@@ -68,6 +70,7 @@ def _answerer(config: EvaluationConfig, path: Path) -> Callable[[list[Row]], lis
     tokenizer = load_tokenizer(path)
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
     model.to(device).eval()
+    flops_per_token = answering_flops_per_token(model)
     stops = stop_ids(tokenizer)
     # The model's own sampling settings must not count: both models answer under the same ones.
     model.generation_config = GenerationConfig(
@@ -84,7 +87,10 @@ def _answerer(config: EvaluationConfig, path: Path) -> Callable[[list[Row]], lis
         ).to(device)
         with torch.inference_mode():
             produced = model.generate(**batch)[:, batch["input_ids"].shape[1] :].tolist()
-        return [_reply(row, tokens, stops, tokenizer) for row, tokens in zip(rows, produced, strict=True)]
+        replies = [_reply(row, tokens, stops, tokenizer) for row, tokens in zip(rows, produced, strict=True)]
+        tokens = int(batch["attention_mask"].sum()) + sum(reply.tokens for reply in replies)
+        done_here.add(tokens, tokens * flops_per_token)
+        return replies
 
     return answer
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.cost.cost import Cost
 from flows.evaluation.results import Estimate, Example, Generation, Metrics
 
 StageStatus = Literal["ran", "cached", "skipped", "failed"]
@@ -18,7 +19,11 @@ class Part(BaseModel):
 
 
 class StageReport(Part):
-    """One stage of the run: what happened, how long it took, why, and for a cached one which run made the result."""
+    """One stage of the run: what happened, how long it took, why, and for a cached one which run made the result.
+
+    `cost` is what this run itself has spent on it, failed attempts too; `saved` what the result had cost that was
+    there already.
+    """
 
     name: str
     status: StageStatus
@@ -26,6 +31,8 @@ class StageReport(Part):
     why: str = ""
     from_run: str | None = None
     from_run_url: str | None = None
+    cost: Cost | None = None
+    saved: Cost | None = None
 
 
 class DataReport(Part):
@@ -112,13 +119,25 @@ class EndpointReport(Part):
 
 
 class CostReport(Part):
-    """What the run cost; None where it could not be measured, never zero."""
+    """What the run itself cost; None where it could not be measured, never zero. What was cached cost nothing again.
+
+    `seconds` are those of the run from its (last) start; `work_seconds` those of its stages, all attempts, side by side
+    added up; the rest is as in `flows.cost.cost.Cost`. `saved` is what the cached results had cost.
+    """
 
     seconds: float
+    work_seconds: float | None = None
     gpu_hours: float | None = None
     energy_kwh: float | None = None
+    energy_of: list[str] = Field(default_factory=list)
+    tokens: int | None = None
+    flops: float | None = None
+    money: float | None = None
+    currency: str = ""
+    attempts: int | None = None
     trained_tokens: int | None = None
     peak_memory_gib: float | None = None
+    saved: Cost | None = None
 
 
 class RunReport(Part):
@@ -127,6 +146,7 @@ class RunReport(Part):
     run_id: str
     run_name: str
     run_url: str
+    line: str = ""
     title: str
     description: str = ""
     created: str

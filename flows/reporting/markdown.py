@@ -25,7 +25,7 @@ def summary_markdown(report: RunReport, semscore_png: Path | None) -> str:
     parts += ["## Before and after", *(_example(example) for example in report.examples)]
     if report.variants:
         parts += ["## Variants", _variants(report)]
-    parts += ["## Stages", _stages(report), "## Links", _links(report)]
+    parts += ["## Stages", _stages(report), "## What it cost", _cost(report), "## Links", _links(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -120,6 +120,20 @@ def _stages(report: RunReport) -> str:
         for stage in report.stages
     ]
     return table(["stage", "status", "time", "why", "from run"], rows)
+
+
+def _cost(report: RunReport) -> str:
+    rows: list[list[Any]] = []
+    cost = report.cost
+    for stage in report.stages:
+        if stage.cost is not None:
+            rows.append([plain(stage.name), *(plain(cell) for cell in words.cost_cells(stage.cost, cost.currency)), ""])
+        elif stage.saved is not None:
+            saved = words.saved_words(stage.saved, cost.currency)
+            rows.append([plain(stage.name), *[words.DASH] * (len(words.COST_HEAD)), saved])
+    line = f"The run itself: {words.cost_line(cost)}."
+    head = ["stage", *words.COST_HEAD, "cached"]
+    return f"{plain(line)}\n\n{table(head, rows)}" if rows else plain(line)
 
 
 def _links(report: RunReport) -> str:

@@ -61,7 +61,8 @@ class Notice(BaseModel):
 def of_report(report: RunReport, folder: Path) -> Notice:
     """The message of a run with a report, which lies in `folder`."""
     plot = folder / "truthfulness_result.png"
-    details = [*_scores(report), ("Gate", "; ".join(report.gate.reasons))]
+    reasons = "; ".join(reason.rstrip(".") for reason in report.gate.reasons)
+    details = [*_scores(report), *_truthfulness(report), ("Gate", f"{words.gate_words(report)}: {reasons}.")]
     if report.endpoint is not None:
         details.append(("Served", f"{report.endpoint.name}, {report.endpoint.state}, at {report.endpoint.url}"))
     return Notice(
@@ -95,6 +96,8 @@ def of_failure(title: str, run_id: str, run_name: str, run_url: str, message: st
 def cause(message: str) -> str:
     """A message in one line: its first, and how many more there are."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or ["No reason was given."]
+    if lines[0].endswith(":") and len(lines) > 1:  # only says that something follows
+        lines = [f"{lines[0]} {lines[1]}", *lines[2:]]
     first = lines[0] if len(lines[0]) <= LONGEST_LINE else f"{lines[0][: LONGEST_LINE - 1]}…"
     rest = len(lines) - 1
     return f"{first} (and {rest} more {'line' if rest == 1 else 'lines'})" if rest else first
@@ -107,6 +110,8 @@ def cost_words(cost: CostReport) -> str:
         parts.append(f"{cost.trained_tokens:,} tokens trained")
     if cost.gpu_hours:
         parts.append(f"{words.number(cost.gpu_hours)} GPU hours")
+    if cost.currency:
+        parts.append("money unknown" if cost.money is None else words.money(cost.money, cost.currency))
     if cost.energy_kwh is not None:
         parts.append(f"{words.number(cost.energy_kwh, 3)} kWh")
     return ", ".join(parts)
@@ -152,3 +157,18 @@ def _scores(report: RunReport) -> list[tuple[str, str]]:
             interval = f"{words.signed(score.delta.mean)}, 95 % interval {words.signed_interval(score.delta)}"
             found.append((f"SemScore, {rung}", f"{figures} ({interval}, n = {score.n:,})"))
     return found
+
+
+def _truthfulness(report: RunReport) -> list[tuple[str, str]]:
+    """The means on the headline's rung, and who judged: a stand-in is called one."""
+    truthfulness = report.metrics.truthfulness
+    counts = truthfulness.reworded
+    if counts is None:
+        return []
+    base, trained = words.mean_score(counts.base), words.mean_score(counts.trained)
+    return [
+        (
+            "Truthfulness, reworded",
+            f"{words.number(base)} {words.ARROW} {words.number(trained)} of 5, {words.judge(truthfulness)}",
+        )
+    ]

@@ -6,10 +6,11 @@ import math
 from datetime import datetime
 from typing import Any
 
+from flows.cost.cost import Cost
 from flows.evaluation.results import Estimate, RungSemScore, SemScore, Truthfulness
 from flows.evaluation.truthfulness import STAND_IN as STAND_IN
 from flows.evaluation.truthfulness import mean_score as mean_score
-from flows.reporting.contract import RunReport
+from flows.reporting.contract import CostReport, RunReport
 
 DASH = "–"
 ARROW = "→"
@@ -93,6 +94,68 @@ def moment(text: str) -> str:
 def or_dash(value: Any) -> str:
     """Any value as text; a dash for None and for empty text."""
     return DASH if value is None or value == "" else str(value)
+
+
+def energy(kwh: float | None) -> str:
+    """Kilowatt-hours as `0.012 kWh`, or `unknown`."""
+    return "unknown" if kwh is None or not math.isfinite(kwh) else f"{kwh:,.3g} kWh"
+
+
+def flops(count: float | None) -> str:
+    """Floating-point operations as `12.3 TFLOP`; a dash for None."""
+    if count is None or not math.isfinite(count):
+        return DASH
+    for size, name in ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")):
+        if count >= size:
+            return f"{count / size:,.3g} {name}"
+    return f"{count:,.0f} FLOP"
+
+
+def gpu_time(hours: float | None) -> str:
+    """GPU-hours as `3.1 GPU-h`, three digits where they are few."""
+    if hours is None or not math.isfinite(hours):
+        return DASH
+    return f"{hours:,.1f} GPU-h" if hours >= 1 else f"{hours:.3g} GPU-h"
+
+
+def money(amount: float | None, currency: str) -> str:
+    """An amount as `1.20 EUR`; `no price` where none was given, `unknown` where something priced is."""
+    if not currency:
+        return "no price"
+    return "unknown" if amount is None else f"{amount:,.2f} {currency}"
+
+
+def cost_line(cost: CostReport) -> str:
+    """What a run cost in a line: `7 min 12 s of work, 0.4 GPU-h, energy unknown, 1.20 EUR; saved 3.1 GPU-h`."""
+    parts = [f"{duration(cost.seconds if cost.work_seconds is None else cost.work_seconds)} of work"]
+    if cost.gpu_hours:
+        parts.append(gpu_time(cost.gpu_hours))
+    parts.append("energy unknown" if cost.energy_kwh is None else energy(cost.energy_kwh))
+    if cost.currency:
+        parts.append("money unknown" if cost.money is None else money(cost.money, cost.currency))
+    return ", ".join(parts) + (f"; {saved_words(cost.saved, cost.currency)}" if cost.saved else "")
+
+
+COST_HEAD = ["time of work", "GPU", "energy", "tokens", "operations", "money", "attempts"]
+
+
+def cost_cells(cost: Cost, currency: str) -> list[str]:
+    """The cells under COST_HEAD."""
+    return [
+        duration(cost.seconds),
+        gpu_time(cost.gpu_hours) if cost.gpu_hours else DASH,
+        energy(cost.energy_kwh),
+        number(cost.tokens, 0),
+        flops(cost.flops),
+        money(cost.money, currency) if currency else DASH,
+        str(cost.attempts),
+    ]
+
+
+def saved_words(saved: Cost, currency: str = "") -> str:
+    """What was not spent again: `saved 3.1 GPU-h`; time where no card was in use; money too where it is known."""
+    what = gpu_time(saved.gpu_hours) if saved.gpu_hours else duration(saved.seconds)
+    return f"saved {what}" + (f", {money(saved.money, currency)}" if saved.money is not None else "")
 
 
 def percent(share: float | None) -> str:

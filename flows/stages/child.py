@@ -14,9 +14,11 @@ import signal
 import sys
 import traceback
 import typing
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from flows.cost.meter import Meter
 from flows.errors import FinetuneError, OutOfDiskError, is_disk_full
 from flows.progress import Progress
 from flows.store.files import write_json
@@ -29,8 +31,9 @@ def main(request_file: Path) -> int:
     request = json.loads(request_file.read_text("utf-8"))
     die_with_parent(request["parent"])
     try:
-        figures = call(request, progress_writer(Path(request["progress"])))
-        figures["gpus"] = gpus_used()
+        with measuring(request.get("measured")):
+            figures = call(request, progress_writer(Path(request["progress"])))
+        figures["gpus"] = len(gpus_used())
         figures["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         result: dict[str, Any] = {"figures": figures}
     except FinetuneError as error:
@@ -50,10 +53,20 @@ def call(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     return dict(figures)
 
 
-def gpus_used() -> int:
-    """How many GPUs this process holds."""
+def measuring(measured: dict[str, Any] | None) -> AbstractContextManager[Any]:
+    """Keeps the file of what this process spends, if the request names one."""
+    if measured is None:
+        return nullcontext()
+    return Meter(Path(measured["file"]), measured["stage"], measured["gpus"], gpus_used)
+
+
+def gpus_used() -> list[str]:
+    """The UUIDs of the GPUs that this process holds; none before it has begun to use any."""
     torch = sys.modules.get("torch")
-    return torch.cuda.device_count() if torch is not None and torch.cuda.is_initialized() else 0
+    if torch is None or not hasattr(torch, "cuda") or not torch.cuda.is_initialized():
+        return []
+    devices = range(torch.cuda.device_count())
+    return [str(torch.cuda.get_device_properties(device).uuid) for device in devices]
 
 
 def progress_writer(path: Path) -> Progress:

@@ -13,19 +13,24 @@ from typing import Any
 
 from prefect.blocks.system import Secret
 
-from flows.errors import ConfigError
+from flows.cost import ledger
+from flows.cost.cost import total
+from flows.cost.counter import Counter
+from flows.cost.meter import Meter
+from flows.errors import ConfigError, TransientError
 from flows.gpus.leases import lease, leased_here
 from flows.progress import Progress
 from flows.stages.call import StageCall
-from flows.stages.former import DEPENDS, DONE, remember
+from flows.stages.former import DEPENDS, DONE, remember, remembered
 from flows.stages.resources import machine_problems, plain_variables, secret_blocks, size_gib
-from flows.stages.run_child import run_child
+from flows.stages.run_child import Measured, run_child
 from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact, damage, publish
 from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
 
 Told = Callable[[str], None]
+ATTEMPTS = "attempts.txt"  # files of what was spent on the result that is being made, relative to the store
 
 
 def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict[str, Any]:
@@ -53,15 +58,20 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
             return already
         started = time.monotonic()
         shutil.rmtree(workdir / "output", ignore_errors=True)
-        figures = _figures(run, call, attempt, waiting)
+        _fetch_inputs(run, call)
+        run.store.fetch_checkpoint(call.key)
+        with run.store.sharing_checkpoints(call.key, attempt):
+            figures = _figures(run, call, attempt, waiting)
         made_from = {"stage": call.name, **call.depends_on, **run.maker()}
         artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from, attempt)
         result = {
             "artifact": artifact.model_dump() | {"path": run.store.relative(Path(artifact.path))},
-            "figures": {**figures, "stage_seconds": time.monotonic() - started},
+            "figures": {**figures, "stage_seconds": time.monotonic() - started, "cost": _cost(run, workdir)},
             "maker": run.maker(),
         }
+        run.store.share_artifact(Path(artifact.path), attempt)
         with attempt.committing():
+            run.store.share_result(call.key, result, remembered(call))
             remember(run.store, call)
             write_json(workdir / DONE, result)  # before anything is removed: killed in between, all would be done again
             _clear(workdir)
@@ -77,19 +87,27 @@ def _clear(workdir: Path) -> None:
             path.unlink()
 
 
-def finished(run: RunContext, key: str) -> dict[str, Any] | None:
+def finished(run: RunContext, key: str, here: bool = True) -> dict[str, Any] | None:
     """The result that some run has left for this key, if its artifact is still what was written; its path is relative.
 
-    One that was damaged since is told in the log: it is made anew.
+    One that was damaged since is told in the log: it is made anew. If it need not be on this machine (`here`), one that
+    is in the bucket of the store will do.
     """
+    run.store.fetch_result(key, here)
     result = read_json(run.store.work(key) / DONE)
     if not isinstance(result, dict):
         return None
     artifact = artifact_of(run, result)
-    if wrong := damage(run.store, artifact):
-        run.logger.warning("The artifact %s is damaged: %s. It is made anew.", artifact.path, wrong)
-        return None
-    return result
+    if not here and run.store.elsewhere(artifact.path):
+        return result
+    wrong = damage(run.store, artifact)
+    if not wrong:
+        return result
+    if run.store.restore(artifact.path):
+        run.logger.warning("The artifact %s was damaged: %s. It was taken from the bucket.", artifact.path, wrong)
+        return result
+    run.logger.warning("The artifact %s is damaged: %s. It is made anew.", artifact.path, wrong)
+    return None
 
 
 def artifact_of(run: RunContext, result: dict[str, Any]) -> Artifact:
@@ -98,14 +116,26 @@ def artifact_of(run: RunContext, result: dict[str, Any]) -> Artifact:
     return found.model_copy(update={"path": str(run.store.place(found.path))})
 
 
+def _fetch_inputs(run: RunContext, call: StageCall) -> None:
+    for name, folder in call.inputs.items():
+        if folder.is_relative_to(run.store.artifacts) and not run.store.fetch(str(folder)):
+            raise TransientError(
+                f"{call.name}: its input {name} is neither here nor whole in the store {run.store.location}. "
+                "Run again: it is made anew."
+            )
+
+
 def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) -> dict[str, Any]:
     workdir, progress = run.store.work(call.key), fenced(attempt, run.progress(call.name))
     workdir.mkdir(parents=True, exist_ok=True)
     if found := machine_problems(call.resources, f"resources.{call.name}"):
         raise ConfigError(found)
+    file = _ledger_file(run, call, workdir)
     if not call.stage.heavy:
-        figures: dict[str, Any] = pkgutil.resolve_name(call.stage.function)(call.config, call.inputs, workdir, progress)
-        return figures
+        with Meter(file, call.name, own_cpu=time.thread_time, counter=Counter(), every_s=0):
+            work = pkgutil.resolve_name(call.stage.function)
+            figures: dict[str, Any] = work(call.config, call.inputs, workdir, progress)
+            return figures
     environment = call.stage.secrets_of(call.config) | _environment(call)
     with _gpus(run, call, waiting) as (devices, descriptors):
         inputs = {name: str(path) for name, path in call.inputs.items()}
@@ -118,6 +148,7 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
             run.logger.info,
             environment | devices | attempt.environment,
             descriptors,
+            Measured(file, call.name, call.resources.gpus),
         )
 
 
@@ -129,6 +160,21 @@ def fenced(attempt: Attempt, progress: Progress) -> Progress:
         progress(done, total, note, **figures)
 
     return report
+
+
+def _ledger_file(run: RunContext, call: StageCall, workdir: Path) -> Path:
+    """Where this attempt keeps what it spends, and a line in the stage's folder that it has worked there."""
+    file = ledger.new_file(run.ledger, call.name)
+    with (workdir / ATTEMPTS).open("a", encoding="utf-8") as stream:
+        stream.write(f"{file.relative_to(run.store.root)}\n")
+    return file
+
+
+def _cost(run: RunContext, workdir: Path) -> dict[str, Any]:
+    """What the result has cost: all attempts whose work is in it, those of former runs too."""
+    files = (run.store.root / line for line in (workdir / ATTEMPTS).read_text("utf-8").splitlines())
+    found = [one.cost for file in files if (one := ledger.read_attempt(file)) is not None]
+    return total(found).model_dump()
 
 
 @contextmanager

@@ -156,7 +156,7 @@ class Pipeline:
         call = StageCall(name, config, folders, digests, kind, needs, labels or {}, anew=name in self._always)
         outcome = self._runner(self.run, call)
         self.outcomes[name] = outcome
-        self.stages.append(reports.stage_report(outcome))
+        self.stages.append(reports.stage_report(outcome, self.run.run_id))
         return outcome
 
 

@@ -14,6 +14,10 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.states import Completed, Failed, State
 
 from flows.corpus.row import HELD_OUT_RUNGS
+from flows.cost import ledger
+from flows.cost.cost import Cost, total
+from flows.cost.prices import priced
+from flows.errors import FinetuneError
 from flows.evaluation.config import GatePolicy
 from flows.evaluation.gate import decide
 from flows.evaluation.results import Evaluation
@@ -29,6 +33,7 @@ from flows.reporting.contract import (
     VariantReport,
 )
 from flows.reporting.markdown import summary_markdown, verdict_line
+from flows.reporting.words import COST_HEAD, DASH, cost_cells, cost_line, saved_words
 from flows.reporting.write import write_report
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import Outcome
@@ -44,19 +49,32 @@ LIBRARIES = ["prefect-finetune", "prefect", "torch", "transformers", "trl", "pef
 def failed(run: RunContext, stages: list[StageReport], stage: str, message: str) -> State[Any]:
     """What a run that failed leaves: how far it came, in `failure.json` and as artifacts; and its state."""
     done = [*stages, StageReport(name=stage, status="failed", seconds=0.0, why=message)] if stage else stages
+    done = with_costs(run, done)
     words = f"{stage}: {message}" if stage else message
-    failure = {"run_id": run.run_id, "message": words, "stages": [line.model_dump() for line in done]}
-    with contextlib.suppress(OSError):  # the store itself may be what is wrong
+    failure = {
+        "run_id": run.run_id,
+        "run_name": run.run_name,
+        "run_url": run.run_url,
+        "line": run.line,
+        "title": run.options.title,
+        "created": _now(),
+        "message": words,
+        "stages": [line.model_dump() for line in done],
+        "cost": cost(run, done, []).model_dump(),
+    }
+    with contextlib.suppress(OSError, FinetuneError):  # the store itself may be what is wrong
         write_json(run.store.run(run.run_id) / "failure.json", failure)
+        run.store.share_run(run.run_id)
     create_markdown_artifact(f"# Failed\n\n{words}", key="failure", description=words[:200])
     if done:
         create_table_artifact(_stages(done), key="stages", description="How far the run came")
     return Failed(message=words)
 
 
-def stage_report(outcome: Outcome) -> StageReport:
-    """One line of the stages table."""
+def stage_report(outcome: Outcome, run_id: str = "") -> StageReport:
+    """One line of the stages table; what the run `run_id` has made itself, before a crash, saved it nothing."""
     cached = outcome.status == "cached"
+    cost = outcome.figures.get("cost") if cached and outcome.maker["run_id"] != run_id else None
     return StageReport(
         name=outcome.stage,
         status=outcome.status,
@@ -64,6 +82,7 @@ def stage_report(outcome: Outcome) -> StageReport:
         why=outcome.why,
         from_run=outcome.maker["run_name"] if cached else None,
         from_run_url=outcome.maker["run_url"] or None if cached else None,
+        saved=Cost.model_validate(cost) if cost else None,
     )
 
 
@@ -73,17 +92,32 @@ def training_report(outcome: Outcome) -> TrainingReport:
     return TrainingReport(stage=outcome.stage, **{name: outcome.figures[name] for name in names})
 
 
-def cost(run: RunContext, outcomes: list[Outcome]) -> CostReport:
-    """What this run itself cost: cached stages cost nothing again. Energy is not measured here."""
+def cost(run: RunContext, stages: list[StageReport], outcomes: list[Outcome]) -> CostReport:
+    """What this run itself cost, all attempts of its stages since it was first started."""
     ran = [outcome.figures for outcome in outcomes if outcome.status == "ran"]
     peaks = [figures["peak_memory_gib"] for figures in ran if "peak_memory_gib" in figures]
+    spent = priced(ledger.spent(run.ledger), run.prices)
+    saved = [stage.saved for stage in stages if stage.saved is not None]
     return CostReport(
         seconds=time.monotonic() - run.started,
-        gpu_hours=sum(figures["stage_seconds"] * figures.get("gpus", 0) for figures in ran) / 3600,
-        energy_kwh=None,
+        work_seconds=spent.seconds,
+        currency=run.prices.currency if run.prices.given else "",
         trained_tokens=sum(figures.get("tokens_this_time", 0) for figures in ran),
         peak_memory_gib=max(peaks) if peaks else None,
+        saved=priced(total(saved), run.prices) if saved else None,
+        **spent.model_dump(exclude={"seconds"}),
     )
+
+
+def with_costs(run: RunContext, stages: list[StageReport]) -> list[StageReport]:
+    """The stages with what each has cost this run, by its prices."""
+    spent = ledger.by_stage(run.ledger)
+
+    def money(cost: Cost | None) -> Cost | None:
+        return None if cost is None else priced(cost, run.prices)
+
+    costs = [{"cost": money(spent.get(stage.name)), "saved": money(stage.saved)} for stage in stages]
+    return [stage.model_copy(update=cost) for stage, cost in zip(stages, costs, strict=True)]
 
 
 def build_report(
@@ -97,6 +131,7 @@ def build_report(
 ) -> RunReport:
     """Everything the run found and what the gate says of it, before anything is served."""
     run = line.run
+    stages = with_costs(run, line.stages)
     evaluation_file = Path(measured.artifact.path) / "evaluation.json"
     evaluation = Evaluation.model_validate_json(evaluation_file.read_text("utf-8"))
     data = {name: value for name, value in dataset.figures.items() if name in DataReport.model_fields}
@@ -104,12 +139,13 @@ def build_report(
         run_id=run.run_id,
         run_name=run.run_name,
         run_url=run.run_url,
+        line=run.line,
         title=run.options.title,
         description=run.options.description,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=_now(),
         base_model=base_model,
         trained_model_uri=best.finetune.artifact.path,
-        stages=line.stages,
+        stages=stages,
         split=evaluation.split,
         data=DataReport.model_validate(data),
         training=[training_report(one) for one in (best.pretrain, best.finetune) if one is not None],
@@ -119,7 +155,7 @@ def build_report(
         gate=GateReport(**decide(evaluation.metrics, gate, evaluation.split).model_dump()),
         variants=compared,
         endpoint=None,
-        cost=cost(run, list(line.outcomes.values())),
+        cost=cost(run, stages, list(line.outcomes.values())),
         versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES},
     )
 
@@ -127,6 +163,7 @@ def build_report(
 def unmeasured(line: Pipeline, trained: Trained) -> State[Any]:
     """What a run without evaluation leaves: a manifest and the table of stages; and its state."""
     _write_manifest(line.run, line.outcomes, trained.finetune.artifact.path)
+    line.run.store.share_run(line.run.run_id)
     create_table_artifact(_stages(line.stages), key="stages", description="What ran, what was cached, and why")
     return Completed(message=f"Trained and not evaluated, so nothing is served: {trained.finetune.artifact.path}")
 
@@ -154,6 +191,7 @@ def write(run: RunContext, report: RunReport, outcomes: dict[str, Outcome]) -> P
     beside.write_bytes((evaluation / "predictions.parquet").read_bytes())
     beside.replace(predictions)
     _write_manifest(run, outcomes, report.trained_model_uri)
+    run.store.share_run(run.run_id)
     return folder
 
 
@@ -174,6 +212,7 @@ def show(run: RunContext, report: RunReport, folder: Path) -> None:
     create_markdown_artifact(summary_markdown(report, folder / "semscore.png"), key="report", description=verdict)
     create_table_artifact(_scores(report), key="semscore", description="SemScore per rung, base against trained")
     create_table_artifact(_stages(report.stages), key="stages", description="What ran, what was cached, and why")
+    create_table_artifact(_costs(report), key="cost", description=f"What it cost: {cost_line(report.cost)}")
     page = (folder / "report.html").as_uri()
     create_link_artifact(page, link_text=str(folder / "report.html"), key="report-page", description="The whole report")
     if report.endpoint is not None:
@@ -183,6 +222,10 @@ def show(run: RunContext, report: RunReport, folder: Path) -> None:
             key="endpoint",
             description=f"{report.endpoint.name}: {report.endpoint.state}",
         )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _scores(report: RunReport) -> list[dict[str, Any]]:
@@ -216,6 +259,20 @@ def _stages(stages: list[StageReport]) -> list[dict[str, Any]]:
             "from run": s.from_run or "",
         }
         for s in stages
+    ]
+
+
+def _costs(report: RunReport) -> list[dict[str, Any]]:
+    currency = report.cost.currency
+    none = [DASH] * len(COST_HEAD)
+    return [
+        {
+            "stage": stage.name,
+            **dict(zip(COST_HEAD, cost_cells(stage.cost, currency) if stage.cost else none, strict=True)),
+            "cached": saved_words(stage.saved, currency) if stage.saved and not stage.cost else "",
+        }
+        for stage in report.stages
+        if stage.cost or stage.saved
     ]
 
 

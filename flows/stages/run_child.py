@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ class ChildError(FinetuneError):
         self.retryable = retryable
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Where the child keeps what it spends, for which stage, and how many GPUs it was given (a share of one too)."""
+
+    file: Path
+    stage: str
+    gpus: float
+
+
 def run_child(
     function: str,
     config: BaseModel,
@@ -47,6 +57,7 @@ def run_child(
     log: Callable[[str], None],
     environment: dict[str, str] | None = None,
     descriptors: tuple[int, ...] = (),
+    measured: Measured | None = None,
 ) -> dict[str, Any]:
     """Run `function` ("module:name") in a child process, which inherits the `descriptors`, and return its figures.
 
@@ -67,6 +78,8 @@ def run_child(
         "result": str(files["result"]),
         "parent": os.getpid(),
     }
+    if measured is not None:
+        request["measured"] = {"file": str(measured.file), "stage": measured.stage, "gpus": measured.gpus}
     write_json(files["request"], request)
     with files["log"].open("wb") as stream:
         child = subprocess.Popen(

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import prefect.runtime
@@ -16,9 +17,12 @@ from prefect.settings import PREFECT_UI_URL
 from pydantic import Field
 
 from flows.config import Config
+from flows.cost.budget import Budget
+from flows.cost.prices import Prices
 from flows.errors import ConfigError
 from flows.progress import Progress
 from flows.reporting.notice_config import NoticeConfig
+from flows.stages.opening import open_store
 from flows.stages.prefect_progress import ProgressArtifact
 from flows.store.files import write_json
 from flows.store.layout import Store
@@ -36,8 +40,8 @@ class RunOptions(Config):
     store: str = Field(
         default="",
         title="Artifact store",
-        description="Folder for models, data sets and reports. Empty: FINETUNE_STORE of the environment, else "
-        "~/.local/share/prefect-finetune.",
+        description="Folder for models, data sets and reports, or s3://bucket/prefix, or s3-store/NAME of an S3 Store "
+        "block. Empty: FINETUNE_STORE of the environment, else ~/.local/share/prefect-finetune.",
     )
     env: list[str] = Field(
         default=[],
@@ -89,6 +93,8 @@ class RunContext:
     run_name: str
     line: str
     flow_name: str = ""
+    prices: Prices = field(default_factory=Prices)
+    budget: Budget = field(default_factory=Budget)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -97,6 +103,11 @@ class RunContext:
         return (
             f"{str(PREFECT_UI_URL.value()).rstrip('/')}/runs/flow-run/{self.run_id}" if PREFECT_UI_URL.value() else ""
         )
+
+    @property
+    def ledger(self) -> Path:
+        """Where its stages keep what they spend (`flows.cost.ledger`); a run that is started again goes on with it."""
+        return self.store.run(self.run_id) / "spent"
 
     @property
     def logger(self) -> logging.Logger | logging.LoggerAdapter[Any]:
@@ -123,16 +134,18 @@ class RunContext:
         return report
 
 
-def current_run(options: RunOptions) -> RunContext:
+def current_run(options: RunOptions, prices: Prices = Prices(), budget: Budget = Budget()) -> RunContext:
     """The context of the flow run that is under way."""
     deployment = prefect.runtime.deployment.name
     return RunContext(
-        store=Store(options.store, "run.store"),
+        store=open_store(options.store, "run.store"),
         options=options,
         run_id=str(prefect.runtime.flow_run.id),
         run_name=str(prefect.runtime.flow_run.name),
         line=str(deployment or "local"),
         flow_name=str(prefect.runtime.flow_run.flow_name),
+        prices=prices,
+        budget=budget,
     )
 
 

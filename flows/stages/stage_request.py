@@ -8,8 +8,11 @@ from typing import Any
 from pydantic import Field
 
 from flows.config import Config
+from flows.cost.budget import Budget
+from flows.cost.prices import Prices
 from flows.errors import ConfigError
 from flows.stages.call import StageCall
+from flows.stages.opening import open_store
 from flows.stages.registry import STAGES
 from flows.stages.resources import StageResources
 from flows.stages.run_context import RunContext, RunOptions
@@ -38,6 +41,8 @@ class StageRequest(Config):
     labels: dict[str, str] = Field(default={}, title="What people call the inputs")
     store: str = Field(title="Artifact store")
     run: Asker = Field(title="Run whose stage this is")
+    prices: Prices = Field(default=Prices(), title="Prices")
+    budget: Budget = Field(default=Budget(), title="Budget of that run")
 
 
 def request_of(run: RunContext, call: StageCall, refresh: bool) -> StageRequest:
@@ -54,6 +59,8 @@ def request_of(run: RunContext, call: StageCall, refresh: bool) -> StageRequest:
         labels=call.labels,
         store=run.options.store,
         run=Asker(run_id=run.run_id, run_name=run.run_name, line=run.line),
+        prices=run.prices,
+        budget=run.budget,
     )
 
 
@@ -65,7 +72,8 @@ def call_of(request: StageRequest) -> tuple[RunContext, StageCall]:
     """
     asker = request.run
     options = RunOptions(store=request.store)
-    run = RunContext(Store(request.store), options, asker.run_id, asker.run_name, asker.line)
+    run = RunContext(open_store(request.store, "run.store"), options, asker.run_id, asker.run_name, asker.line)
+    run.prices, run.budget = request.prices, request.budget
     stage = STAGES.get(request.kind)
     if stage is None:
         raise ConfigError(f"There is no stage '{request.kind}' here: {OTHER_VERSION}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -77,7 +78,8 @@ def only_finished(run: RunContext, call: StageCall) -> Outcome:
     outcome = look(run, call)
     if outcome.status != "cached":
         raise WouldRunError(f"{call.name}: {outcome.why}")
-    note_use(run, call, {"artifact": outcome.artifact.model_dump()})
+    path = run.store.relative(Path(outcome.artifact.path))
+    note_use(run, call, {"artifact": {"path": path}})
     return outcome
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flows.cost.flops import training_flops_per_token
 from flows.errors import DataError, ModelError, OutOfDiskError, is_disk_full
 from flows.progress import Progress
 from flows.training.chat import stop_ids
@@ -60,7 +61,7 @@ def _train(
         progress(0, 1, f"{too_long} of {too_long + len(examples)} examples are longer than max_length and left out")
     trainer = build_trainer(section, base, tokenizer, examples, workdir / "checkpoints")
     tokens, supervised = count_tokens(trainer.train_dataset)
-    callback = ProgressCallback(progress, tokens * section.epochs)
+    callback = ProgressCallback(progress, tokens * section.epochs, training_flops_per_token(trainer.model))
     trainer.add_callback(callback)
     resume = newest_whole(workdir / "checkpoints")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)

@@ -8,17 +8,19 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from flows.cost.counter import done_here
 from flows.progress import Progress
 from flows.store.attempts import check_own
 from flows.training.checkpoints import mark_whole
 
 
 class ProgressCallback(TrainerCallback):
-    """One per training. `tokens` are those of the whole training."""
+    """One per training. `tokens` are those of the whole training, evenly spread over its steps."""
 
-    def __init__(self, progress: Progress, tokens: float) -> None:
+    def __init__(self, progress: Progress, tokens: float, flops_per_token: float = 0.0) -> None:
         self.progress = progress
         self.tokens = tokens
+        self.flops_per_token = flops_per_token
         self.first_step = 0
         self.started = 0.0
         self.seconds = 0.0
@@ -27,6 +29,13 @@ class ProgressCallback(TrainerCallback):
         """Remember where a resumed training starts."""
         self.first_step = state.global_step
         self.started = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Count what the step has cost; write no checkpoint if another run has taken this training over."""
+        tokens = self.tokens / max(1, state.max_steps)
+        done_here.add(tokens, tokens * self.flops_per_token)
+        if control.should_save:
+            check_own()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **rest: Any) -> None:
         """Report the loss and the speed since the start of this process."""
@@ -42,11 +51,6 @@ class ProgressCallback(TrainerCallback):
             learning_rate=float(logs.get("learning_rate", 0.0)),
             tokens_per_s=speed,
         )
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Before a checkpoint is written: nothing may be if another run has taken this training over."""
-        if control.should_save:
-            check_own()
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """The trainer has written the checkpoint: from now on it may be resumed from."""

@@ -54,6 +54,7 @@ def test_the_deployments_are_there():
         "domain-adaptation/demo-korean",
         "domain-adaptation/gemma-2-2b-it",
         "domain-adaptation/nightly",
+        "watch-data/every-ten-minutes",
         "pipeline/example",
         "explain/demo",
         "run-stage/local",
@@ -95,7 +96,7 @@ def test_the_article_s_values_are_in_its_recipe():
     assert len(finetune.lora.target_modules) == 7
 
 
-@pytest.mark.parametrize("name", ["nightly", "every-minute"])
+@pytest.mark.parametrize("name", ["nightly", "every-ten-minutes", "every-minute"])
 def test_schedules_are_off_and_one_run_at_a_time(name):
     [stanza] = [stanza for stanza in STANZAS if stanza["name"] == name]
     assert [schedule["active"] for schedule in stanza["schedules"]] == [False]

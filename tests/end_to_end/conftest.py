@@ -27,7 +27,7 @@ class Prefect:
         self.port = port
         self.api = f"http://127.0.0.1:{port}/api"
 
-    def start(self, deployment="demo-korean", **parameters):
+    def start(self, deployment="demo-korean", /, **parameters):
         """Start a run of a deployment, of the main flow unless one is named (`flow/deployment`); nothing is awaited."""
         flow, _, name = deployment.rpartition("/")
         found = self.ask("GET", f"/deployments/name/{flow or 'domain-adaptation'}/{name}")
@@ -54,7 +54,7 @@ class Prefect:
             time.sleep(0.5)
         return state
 
-    def run(self, deployment="demo-korean", **parameters):
+    def run(self, deployment="demo-korean", /, **parameters):
         run_id = self.start(deployment, **parameters)
         return run_id, self.wait(run_id)
 

@@ -71,7 +71,12 @@ def test_the_korean_demo_runs_is_refused_by_the_gate_and_is_cached_the_second_ti
     }
     assert expected <= files
     keys = set(prefect.artifacts(first))
-    assert {"report", "semscore", "stages", "report-page", "finetune-progress", "evaluate-progress"} <= keys
+    assert {"report", "semscore", "stages", "cost", "report-page", "finetune-progress", "evaluate-progress"} <= keys
+    costs = {stage.name: stage.cost for stage in report.stages if stage.cost}
+    assert list(costs) == WORK
+    assert all(costs[name].tokens > 0 and costs[name].flops > 0 for name in ("pretrain", "finetune", "evaluate"))
+    assert costs["finetune"].tokens == report.training[-1].tokens
+    assert report.cost.work_seconds == pytest.approx(sum(cost.seconds for cost in costs.values()))
 
     second, state = prefect.run()
     again = report_of(prefect, second)
@@ -81,6 +86,8 @@ def test_the_korean_demo_runs_is_refused_by_the_gate_and_is_cached_the_second_ti
     assert all(first in s.from_run_url for s in cached)
     assert again.metrics == report.metrics
     assert again.cost.trained_tokens == 0
+    assert (again.cost.work_seconds, again.cost.attempts) == (0, 0)
+    assert again.cost.saved.seconds == pytest.approx(report.cost.work_seconds)
 
 
 def test_a_passed_gate_serves_the_model_and_stop_ends_it(prefect, glossary):

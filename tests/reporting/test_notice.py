@@ -13,11 +13,13 @@ def test_the_message_of_a_run_says_score_interval_gate_cost_and_where_it_is(repo
     text = notices.as_text(notice).splitlines()
     assert text[0] == ("The gate passed: reworded SemScore 0.45 → 0.69 (+0.24, 95 % interval +0.16 to +0.32, n = 57).")
     assert "SemScore, unseen: 0.46 → 0.42 (−0.04, 95 % interval −0.10 to +0.02, n = 26)" in text
-    assert text[4].startswith("Gate: reworded is better: the lower end of the interval")
-    assert text[5] == "Served: trade-demo, HEALTHY, at http://127.0.0.1:8123/v1"
-    assert text[6] == "Cost: 17 min 23 s, 41,870 tokens trained"
-    assert text[7] == f"Report: {tmp_path / 'report.html'}"
-    assert text[8] == f"Run lucid-heron: {report.run_url}"
+    assert text[4] == "Truthfulness, reworded: 2.07 → 3.35 of 5, stand-in: similarity"
+    assert text[5].startswith("Gate: The gate passed: reworded is better: the lower end of the interval, +0.16, is")
+    assert text[5].endswith("threshold of +0.05; no other rung is proven worse by more than the margin of 0.02.")
+    assert text[6] == "Served: trade-demo, HEALTHY, at http://127.0.0.1:8123/v1"
+    assert text[7] == "Cost: 17 min 23 s, 41,870 tokens trained"
+    assert text[8] == f"Report: {tmp_path / 'report.html'}"
+    assert text[9] == f"Run lucid-heron: {report.run_url}"
 
 
 def test_a_gate_that_did_not_pass_says_why(tmp_path):
@@ -25,7 +27,7 @@ def test_a_gate_that_did_not_pass_says_why(tmp_path):
     notice = notices.of_report(report, tmp_path)
     assert (notice.event, notice.plot) == ("gate-failed", None)
     assert notice.subject == "Trade and supply chain, demo: the gate did not pass (+0.24)"
-    assert ("Gate", "reworded is not proven better.") in notice.details
+    assert ("Gate", "The gate did not pass: reworded is not proven better.") in notice.details
 
 
 def test_a_failure_is_told_by_its_first_line(report):
@@ -36,6 +38,9 @@ def test_a_failure_is_told_by_its_first_line(report):
         "sources.terms[0]: there is no file 'a.json'. (and 2 more lines)\nRun brave-otter"
     )
     assert notices.cause("x" * 5000) == "x" * 399 + "…"
+    assert notices.cause("The parameters are wrong:\n - serve.name: no\n") == (
+        "The parameters are wrong: - serve.name: no"
+    )
     assert notices.cause(" \n") == "No reason was given."
     served = notices.of_failure("Trade", "1", "brave-otter", "", "serve: port 80 is taken", report)
     assert served.subject == "Trade: failed"

@@ -13,7 +13,7 @@ from flows.pipeline import walk_to_the_end
 from flows.reporting.write import write_report
 from flows.stages import unchanged as ends
 from flows.stages.graph import OwnStage, nodes
-from flows.stages.make import make
+from flows.stages.make import artifact_of, make
 from flows.stages.pipeline import Pipeline
 from flows.stages.preflight import run_problems
 from flows.stages.run_context import RunContext, RunOptions
@@ -39,7 +39,7 @@ class Run(RunContext):
 
 def really_make(run, call):
     result = make(run, call, False, waiting=lambda why: None)
-    return Outcome(stage=call.name, status="ran", seconds=0, why="", **result)
+    return Outcome(stage=call.name, status="ran", seconds=0, why="", **result | {"artifact": artifact_of(run, result)})
 
 
 class Nightly:

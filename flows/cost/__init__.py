@@ -1,0 +1,1 @@
+"""What work costs: seconds, GPU-hours, energy, tokens, FLOPs, money; and budgets."""
