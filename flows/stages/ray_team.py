@@ -31,8 +31,9 @@ def main(request_file: Path) -> int:
     except FinetuneError as error:
         write_json(result, {"error": {"message": str(error), "retryable": error.retryable}})
         return 1
-    if not done and (error := first_error(result)) is not None:
-        write_json(result, {"error": error})
+    told = None if done else first_error(result)
+    if told is not None:
+        write_json(result, {"error": told})
     return 0 if done else 1
 
 
