@@ -141,7 +141,8 @@ def soon_dead(prefect):
     "all killed at once (power loss)",
     on=MOMENTS,
     expected=RIGHT,
-    action="start server and worker again: the automations find the run dead and start it again",
+    action="start server and worker again: the run is found dead and started again within 15 minutes, at once by "
+    "`prefect flow-run retry`",
 )
 def test_all_at_once(prefect, plain, seen, soon_dead):
     killed(prefect, plain, seen, "power")
