@@ -35,6 +35,7 @@ from flows.reporting.markdown import summary_markdown, verdict_line
 from flows.reporting.words import COST_HEAD, DASH, cost_cells, cost_line, saved_words
 from flows.reporting.write import write_report
 from flows.stages.run_context import RunContext
+from flows.stages.runs import refresh_runs
 from flows.stages.stage_task import Outcome
 from flows.store.files import read_json, write_json
 
@@ -66,6 +67,7 @@ def failed(run: RunContext, stages: list[StageReport], stage: str, message: str)
     create_markdown_artifact(f"# Failed\n\n{words}", key="failure", description=words[:200])
     if done:
         create_table_artifact(_stages(done), key="stages", description="How far the run came")
+    refresh_runs(run.store)
     return Failed(message=words)
 
 
@@ -203,7 +205,7 @@ def _write_manifest(run: RunContext, outcomes: dict[str, Outcome], model: str) -
 
 
 def show(run: RunContext, report: RunReport, folder: Path) -> None:
-    """The report as Prefect artifacts: summary with plot, tables, a link to the page."""
+    """The report as Prefect artifacts: summary with plot, tables, a link to the page; and the page of all runs."""
     verdict = verdict_line(report)
     create_markdown_artifact(summary_markdown(report, folder / "semscore.png"), key="report", description=verdict)
     create_table_artifact(_scores(report), key="semscore", description="SemScore per rung, base against trained")
@@ -218,6 +220,7 @@ def show(run: RunContext, report: RunReport, folder: Path) -> None:
             key="endpoint",
             description=f"{report.endpoint.name}: {report.endpoint.state}",
         )
+    refresh_runs(run.store)
 
 
 def _now() -> str:
