@@ -14,10 +14,11 @@ from typing import Any
 from prefect.blocks.system import Secret
 
 from flows.cost import ledger
+from flows.cost.budget import used_up
 from flows.cost.cost import total
 from flows.cost.counter import Counter
 from flows.cost.meter import Meter
-from flows.errors import ConfigError
+from flows.errors import BudgetError, ConfigError
 from flows.gpus.leases import lease, leased_here
 from flows.progress import Progress
 from flows.stages.call import StageCall
@@ -108,7 +109,12 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
     workdir.mkdir(parents=True, exist_ok=True)
     if found := machine_problems(call.resources, f"resources.{call.name}"):
         raise ConfigError(found)
+    if words := _used_up(run):
+        raise BudgetError(
+            f"{words} {call.name} was not begun; run again with a greater budget, and it goes on from here."
+        )
     file = _ledger_file(run, call, workdir)
+    stop = workdir / call.stage.stop_file if call.stage.stop_file else None
     if not call.stage.heavy:
         with Meter(file, call.name, own_cpu=time.thread_time, counter=Counter(), every_s=0):
             work = pkgutil.resolve_name(call.stage.function)
@@ -126,7 +132,7 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
             run.logger.info,
             environment | devices | attempt.environment,
             descriptors,
-            Measured(file, call.name, call.resources.gpus),
+            Measured(file, call.name, call.resources.gpus, partial(_used_up, run), stop),
         )
 
 
@@ -146,6 +152,12 @@ def _ledger_file(run: RunContext, call: StageCall, workdir: Path) -> Path:
     with (workdir / ATTEMPTS).open("a", encoding="utf-8") as stream:
         stream.write(f"{file.relative_to(run.store.root)}\n")
     return file
+
+
+def _used_up(run: RunContext) -> str:
+    """Why the run must end, in words; empty if it may go on. All its stages count, wherever they are."""
+    limited = run.budget.max_hours or run.budget.max_cost
+    return used_up(run.budget, run.prices, ledger.spent(run.ledger)) if limited else ""
 
 
 def _cost(run: RunContext, workdir: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ class Stage(BaseModel):
 
     `code` are files or folders below `flows/`; `libraries` are distributions whose version counts; `unimportant` names
     config fields that cannot change the result. `heavy` stages run in a child process. `secrets` is a function
-    (`module:name`) from the config to variables of that process which are read where it runs, and kept nowhere.
+    (`module:name`) from the config to variables of that process which are read where it runs, and kept nowhere. A
+    `stop_file`, in the working folder, asks the work to stop where it can go on later; work without one is ended.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Stage(BaseModel):
     unimportant: list[str] = []
     heavy: bool = True
     secrets: str = ""
+    stop_file: str = ""
 
     @property
     def config_type(self) -> type[BaseModel]:
@@ -83,6 +85,7 @@ STAGES = {
             code=["training", "corpus/row.py"],
             libraries=TRAINING_LIBRARIES,
             unimportant=TRAINING_UNIMPORTANT,
+            stop_file="stop.txt",
         ),
         Stage(
             name="finetune",
@@ -92,6 +95,7 @@ STAGES = {
             code=["training", "corpus/row.py"],
             libraries=TRAINING_LIBRARIES,
             unimportant=TRAINING_UNIMPORTANT,
+            stop_file="stop.txt",
         ),
         Stage(
             name="evaluate",

@@ -146,11 +146,12 @@ def test_all_problems_are_named_at_once_and_nothing_starts(prefect, tmp_path):
             "model": {"name": "nobody/nothing"},
             "finetune": {"report_to": "wandb"},
             "evaluation": {"embedder": "packaged:nothing", "judge": "no-such-block"},
+            "budget": {"max_cost": 5},
         }
     )
     assert state["type"] == "FAILED"
     everywhere = ("sources.exams[0]", "sources.exams[1]", "no.yaml", "finetune.report_to", "model.name")
-    for words in (*everywhere, "evaluation.embedder", "evaluation.judge"):
+    for words in (*everywhere, "evaluation.embedder", "evaluation.judge", "budget.max_cost"):
         assert words in state["message"]
     assert no_traceback_of_ours(prefect.log(run_id))
     assert sorted(artifacts.rglob("*")) == before
