@@ -9,8 +9,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.stages.opening import open_store
 from flows.store import garbage
-from flows.store.layout import Store
+from flows.store.bucket import garbage as bucket_garbage
+from flows.store.bucket.shared import SharedStore
 
 GIB = 2**30
 
@@ -30,20 +32,24 @@ def gc_store(
         keep_days: What was used in so many days is kept, at least one.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
-    place = Store(store)
+    place = open_store(store)
+    place.check()
     found = garbage.find(place, keep_runs, keep_days)
-    rows = [
-        {
-            "what": str(one.path.relative_to(place.root)),
-            "GiB": round(one.bytes / GIB, 3),
-            "days unused": round(one.days, 1),
-        }
-        for one in found
-    ]
+    in_bucket = bucket_garbage.find(place, keep_runs, keep_days) if isinstance(place, SharedStore) else []
+    rows = [_row(str(one.path.relative_to(place.root)), one.bytes, one.days) for one in found]
+    rows += [_row(f"bucket: {one.name}", one.bytes, one.days) for one in in_bucket]
     if rows:
         create_table_artifact(rows, key="garbage", description="What no kept run, endpoint or running work needs")
-    freed = sum(one.bytes for one in found) if dry_run else garbage.remove(place, found)
+    freed = sum(one.bytes for one in found) + sum(one.bytes for one in in_bucket)
+    if not dry_run:
+        if isinstance(place, SharedStore):
+            bucket_garbage.remove(place, in_bucket)
+        garbage.remove(place, found)
     verb = "Would remove" if dry_run else "Removed"
-    words = f"{verb} {len(found)} of the store's artifacts and working folders, {freed / GIB:.2f} GiB."
-    get_run_logger().info("%s The store is %s.", words, place.root)
+    words = f"{verb} {len(rows)} of the store's artifacts and working folders, {freed / GIB:.2f} GiB."
+    get_run_logger().info("%s The store is %s.", words, place.location)
     return Completed(message=words)
+
+
+def _row(what: str, size: int, days: float) -> dict[str, Any]:
+    return {"what": what, "GiB": round(size / GIB, 3), "days unused": round(days, 1)}

@@ -13,7 +13,7 @@ from flows.serving.front import tokens
 from flows.serving.names import NAME
 from flows.stages import endpoint_tokens
 from flows.stages.endpoints import failed
-from flows.store.layout import Store
+from flows.stages.opening import open_store
 
 
 @flow(name="issue-token")
@@ -34,7 +34,7 @@ def issue_token(
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
     try:
-        written = endpoint_tokens.issue(Store(store), name, token_name, days, block)
+        written = endpoint_tokens.issue(open_store(store), name, token_name, days, block)
     except FinetuneError as error:
         return failed(error)
     until = f"for {days} days" if days else "until it is revoked"

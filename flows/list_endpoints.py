@@ -11,7 +11,7 @@ from flows.errors import ConfigError
 from flows.serving import listing
 from flows.stages.endpoints import failed, show_page
 from flows.stages.external import load_keys
-from flows.store.layout import Store
+from flows.stages.opening import open_store
 
 
 @flow(name="list-endpoints")
@@ -22,7 +22,7 @@ def list_endpoints(store: str = "") -> Any:
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
     try:
-        place = Store(store)
+        place = open_store(store)
     except ConfigError as error:
         return failed(error)
     load_keys(place.endpoints)

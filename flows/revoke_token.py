@@ -12,7 +12,7 @@ from flows.errors import FinetuneError
 from flows.serving.names import NAME
 from flows.stages import endpoint_tokens
 from flows.stages.endpoints import failed
-from flows.store.layout import Store
+from flows.stages.opening import open_store
 
 
 @flow(name="revoke-token")
@@ -27,7 +27,7 @@ def revoke_token(
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
     try:
-        revoked = endpoint_tokens.revoke(Store(store), name, token_name)
+        revoked = endpoint_tokens.revoke(open_store(store), name, token_name)
     except FinetuneError as error:
         return failed(error)
     return Completed(message=f"Token '{token_name}' of {name} was revoked at {revoked.revoked}.")

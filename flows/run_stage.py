@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import prefect.runtime
@@ -11,9 +12,9 @@ from prefect.states import Completed, Failed, Running, State
 
 from flows.errors import FinetuneError, OutOfDiskError, is_disk_full
 from flows.stages.make import artifact_of, make
+from flows.stages.opening import open_store
 from flows.stages.stage_request import StageRequest, call_of
 from flows.store.files import write_json
-from flows.store.layout import Store
 
 
 @flow(name="run-stage")
@@ -37,7 +38,11 @@ def run_stage(request: StageRequest) -> Any:
 
 def _failed(request: StageRequest, error: FinetuneError) -> Any:
     """The state, with the error's words; a state cannot say whether a retry may help, so a file beside it does."""
-    write_json(Store(request.store).failure(str(prefect.runtime.flow_run.id)), {"retryable": error.retryable})
+    with contextlib.suppress(FinetuneError, OSError):  # the store itself may be what is wrong
+        store = open_store(request.store, "run.store")
+        file = store.failure(str(prefect.runtime.flow_run.id))
+        write_json(file, {"retryable": error.retryable})
+        store.share_files([file])
     return Failed(message=str(error))
 
 

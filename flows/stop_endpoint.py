@@ -12,7 +12,7 @@ from flows.errors import FinetuneError
 from flows.serving import records, stop
 from flows.serving.names import NAME
 from flows.stages.endpoints import failed, forget, refresh_page
-from flows.store.layout import Store
+from flows.stages.opening import open_store
 
 
 @flow(name="stop-endpoint")
@@ -24,7 +24,7 @@ def stop_endpoint(name: Annotated[str, Field(pattern=NAME)], store: str = "") ->
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
     try:
-        place = Store(store)
+        place = open_store(store)
         stopped = stop.stop_endpoint(name, place.endpoints)
         if stopped is None:
             raise records.unknown(place.endpoints, name)

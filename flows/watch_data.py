@@ -14,7 +14,7 @@ from flows.new_data.files import look
 from flows.new_data.sources import places_of
 from flows.stages.endpoints import failed
 from flows.stages.new_data import emit, parameters_of, start, turned_away
-from flows.store.layout import Store
+from flows.stages.opening import open_store
 
 
 @flow(name="watch-data")
@@ -38,7 +38,7 @@ def watch_data(
     try:
         parameters = parameters_of(deployment)
         where = places or places_of(parameters, deployment)
-        file = Store(store).watch(changes.watch_name(deployment, where))
+        file = open_store(store).watch(changes.watch_name(deployment, where))
         last = changes.load(file, deployment, where)
         files = look(where)
         again = turned_away(last)

@@ -12,7 +12,7 @@ from flows.errors import ConfigError
 from flows.serving.watch import watch
 from flows.stages.endpoints import emit, failed, remember, seen, show_page, tell_watched
 from flows.stages.external import load_keys
-from flows.store.layout import Store
+from flows.stages.opening import open_store
 
 
 @flow(name="watch-endpoints")
@@ -23,7 +23,7 @@ def watch_endpoints(store: str = "") -> Any:
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
     try:
-        place = Store(store)
+        place = open_store(store)
     except ConfigError as error:
         return failed(error)
     load_keys(place.endpoints)

@@ -14,14 +14,15 @@ from flows.serving.endpoint import Endpoint
 from flows.serving.registry import RUNTIMES
 from flows.serving.state import State
 from flows.serving.stop import stop_endpoint
-from flows.store.layout import ENVIRONMENT_VARIABLE, Store
+from flows.store.layout import ENVIRONMENT_VARIABLE
+from flows.store.opening import open_store
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit code 0, or 1 with one message on stderr."""
     options = _parser().parse_args(arguments)
     try:
-        store = Store(options.store)
+        store = open_store(options.store)
         try:
             return int(options.run(options, store.endpoints))
         except OSError as error:  # as a store on a full disk, or one that is not ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,19 @@ def evaluation_of_run(store: Store, run_id: str) -> Path:
     Raises:
         ServingError: this store has no such run, or it did not come as far.
     """
-    manifest = read_json(store.run(run_id) / "manifest.json")
+    file = store.run(run_id) / "manifest.json"
+    store.fetch_files([file])
+    manifest = read_json(file)
     try:
-        return Path(manifest["artifacts"]["evaluate"]["path"])
+        path = str(manifest["artifacts"]["evaluate"]["path"])
     except (KeyError, TypeError) as error:
         raise ServingError(
             f"The store {store.root} has no evaluation of a run {run_id}. Give the id of a run of domain-adaptation "
             "that came as far as its report."
         ) from error
+    # The machine that wrote the manifest may have its store elsewhere.
+    tail = re.search(r"artifacts/evaluation/[0-9a-f]{24}$", path)
+    return store.place(tail[0]) if tail and store.fetch(tail[0]) else Path(path)
 
 
 def evaluation_of_current(store: Store, name: str) -> Path | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
+from typing import Any
 
 from flows.stages.call import StageCall
-from flows.stages.keys import differences
+from flows.stages.keys import differences, distance
 from flows.store.files import read_json, write_json
 from flows.store.layout import Store
 
@@ -24,7 +27,12 @@ class Former:
 
 def remember(store: Store, call: StageCall) -> None:
     """Write what the call's result depends on beside it."""
-    write_json(store.work(call.key) / DEPENDS, call.depends_on | {"labels": call.labels})
+    write_json(store.work(call.key) / DEPENDS, remembered(call))
+
+
+def remembered(call: StageCall) -> dict[str, Any]:
+    """What the call's result depends on, and what people call its inputs."""
+    return call.depends_on | {"labels": call.labels}
 
 
 def nearest(store: Store, call: StageCall) -> Former | None:
@@ -32,11 +40,25 @@ def nearest(store: Store, call: StageCall) -> Former | None:
 
     Only what is in the store counts, whoever made it. One with the same key has no difference.
     """
-    now = call.depends_on | {"labels": call.labels}
+    store.fetch_formers(call.stage.name)
+    now = remembered(call)
     found = []
-    for folder in (store.root / "work").glob(f"{call.stage.name}-*"):
-        before, done = read_json(folder / DEPENDS), read_json(folder / DONE)
-        if isinstance(before, dict) and isinstance(done, dict):
-            found.append(Former(folder.name, done["maker"], differences(before, now)))
-    found.sort(key=lambda one: one.maker["time"], reverse=True)
-    return min(found, key=lambda one: len(one.changes), default=None)
+    for key in _keys(store, call.stage.name):
+        file = f"{store.root}/work/{key}/{DEPENDS}"
+        try:
+            with open(file, "rb") as stream:
+                before, written = json.loads(stream.read()), os.fstat(stream.fileno()).st_mtime_ns
+        except (OSError, ValueError):
+            continue
+        found.append((distance(before, now), -written, key, before))
+    found.sort(key=lambda one: one[:2])
+    for _, _, key, before in found:
+        done = read_json(store.work(key) / DONE)
+        if isinstance(done, dict):
+            return Former(key, done["maker"], differences(before, now))
+    return None
+
+
+def _keys(store: Store, stage: str) -> list[str]:
+    work = store.root / "work"
+    return [name for name in os.listdir(work) if name.startswith(f"{stage}-")] if work.is_dir() else []

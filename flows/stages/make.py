@@ -18,11 +18,11 @@ from flows.cost.budget import used_up
 from flows.cost.cost import total
 from flows.cost.counter import Counter
 from flows.cost.meter import Meter
-from flows.errors import BudgetError, ConfigError
+from flows.errors import BudgetError, ConfigError, TransientError
 from flows.gpus.leases import lease, leased_here
 from flows.progress import Progress
 from flows.stages.call import StageCall
-from flows.stages.former import DEPENDS, DONE, remember
+from flows.stages.former import DEPENDS, DONE, remember, remembered
 from flows.stages.resources import machine_problems, plain_variables, secret_blocks, size_gib
 from flows.stages.run_child import Measured, run_child
 from flows.stages.run_context import RunContext
@@ -59,7 +59,10 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
             return already
         started = time.monotonic()
         shutil.rmtree(workdir / "output", ignore_errors=True)
-        figures = _figures(run, call, attempt, waiting)
+        _fetch_inputs(run, call)
+        run.store.fetch_checkpoint(call.key)
+        with run.store.sharing_checkpoints(call.key, attempt):
+            figures = _figures(run, call, attempt, waiting)
         made_from = {"stage": call.name, **call.depends_on, **run.maker()}
         artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from, attempt)
         result = {
@@ -67,7 +70,9 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
             "figures": {**figures, "stage_seconds": time.monotonic() - started, "cost": _cost(run, workdir)},
             "maker": run.maker(),
         }
+        run.store.share_artifact(Path(artifact.path), attempt)
         with attempt.committing():
+            run.store.share_result(call.key, result, remembered(call))
             remember(run.store, call)
             write_json(workdir / DONE, result)  # before anything is removed: killed in between, all would be done again
             _clear(workdir)
@@ -83,25 +88,42 @@ def _clear(workdir: Path) -> None:
             path.unlink()
 
 
-def finished(run: RunContext, key: str) -> dict[str, Any] | None:
+def finished(run: RunContext, key: str, here: bool = True) -> dict[str, Any] | None:
     """The result that some run has left for this key, if its artifact is still what was written; its path is relative.
 
-    One that was damaged since is told in the log: it is made anew.
+    One that was damaged since is told in the log: it is made anew. If it need not be on this machine (`here`), one that
+    is in the bucket of the store will do.
     """
+    run.store.fetch_result(key, here)
     result = read_json(run.store.work(key) / DONE)
     if not isinstance(result, dict):
         return None
     artifact = artifact_of(run, result)
-    if wrong := damage(run.store, artifact):
-        run.logger.warning("The artifact %s is damaged: %s. It is made anew.", artifact.path, wrong)
-        return None
-    return result
+    if not here and run.store.elsewhere(artifact.path):
+        return result
+    wrong = damage(run.store, artifact)
+    if not wrong:
+        return result
+    if run.store.restore(artifact.path):
+        run.logger.warning("The artifact %s was damaged: %s. It was taken from the bucket.", artifact.path, wrong)
+        return result
+    run.logger.warning("The artifact %s is damaged: %s. It is made anew.", artifact.path, wrong)
+    return None
 
 
 def artifact_of(run: RunContext, result: dict[str, Any]) -> Artifact:
     """The artifact of a result, where it is on this machine."""
     found = Artifact.model_validate(result["artifact"])
     return found.model_copy(update={"path": str(run.store.place(found.path))})
+
+
+def _fetch_inputs(run: RunContext, call: StageCall) -> None:
+    for name, folder in call.inputs.items():
+        if folder.is_relative_to(run.store.artifacts) and not run.store.fetch(str(folder)):
+            raise TransientError(
+                f"{call.name}: its input {name} is neither here nor whole in the store {run.store.location}. "
+                "Run again: it is made anew."
+            )
 
 
 def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -66,6 +67,7 @@ def find_model(store: Store, source: ModelSource) -> Path:
 
 def _of_run(store: Store, run_id: str) -> Path:
     path = store.run(run_id) / "report.json"
+    store.fetch_files([path])
     try:
         report = RunReport.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -75,10 +77,15 @@ def _of_run(store: Store, run_id: str) -> Path:
         ) from None
     except ValidationError as error:
         raise ServingError(f"model.run: {path} is no report ({error.errors()[0]['msg']}).") from error
+    # The machine that wrote the report may have its store elsewhere.
+    tail = re.search(r"artifacts/model/[0-9a-f]{24}$", report.trained_model_uri)
+    if tail and store.fetch(tail[0]):
+        return store.place(tail[0])
     return Path(report.trained_model_uri)
 
 
 def _of_artifact(store: Store, digest: str) -> Path:
+    store.fetch_beginning("model", digest[:24])
     folders = sorted(store.artifacts.glob(f"model/{digest[:24]}*"))
     found = [folder for folder in folders if str((read_json(folder / MANIFEST) or {}).get("digest")).startswith(digest)]
     if len(found) != 1:

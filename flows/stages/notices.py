@@ -25,10 +25,10 @@ from flows.reporting.notice import Notice
 from flows.reporting.notice_config import NoticeConfig
 from flows.reporting.write import write_report
 from flows.stages.notice_send import send
+from flows.stages.opening import open_store
 from flows.stages.report import report_of
 from flows.stages.unchanged import NAME as NOTHING_CHANGED
 from flows.store.files import read_json, write_json
-from flows.store.layout import Store
 
 TOLD = "notices.json"
 Logger = logging.Logger | logging.LoggerAdapter[Any]
@@ -106,7 +106,7 @@ def _note_in_report(report: RunReport, lost: list[str], folder: Path, logger: Lo
 def _folder(store: str, run_id: str) -> Path | None:
     """The run's folder; None where the store that is named can be none."""
     try:
-        return Store(store).run(run_id)
+        return open_store(store).run(run_id)
     except ConfigError:
         return None
 

@@ -49,7 +49,8 @@ def make_elsewhere(run: RunContext, call: StageCall, refresh: bool) -> dict[str,
         _cancel_if_we_are(run, child)
         raise
     state = child.state
-    if state is not None and state.is_completed() and (result := finished(run, call.key)) is not None:
+    here = call.stage.artifact != "model"
+    if state is not None and state.is_completed() and (result := finished(run, call.key, here)) is not None:
         return result
     raise _failure(run, call, child)
 
@@ -84,7 +85,7 @@ def _submit(run: RunContext, call: StageCall, refresh: bool) -> FlowRun:
     for number in count(1):
         child = _run(call, request, job_variables(kind, call.resources), f"{run.run_id}:{call.name}:{number}")
         over = child.state is not None and child.state.is_final()
-        if not over or (child.state is not None and child.state.is_completed() and finished(run, call.key)):
+        if not over or (child.state is not None and child.state.is_completed() and finished(run, call.key, here=False)):
             return child
     raise AssertionError("counting does not end")
 
@@ -122,6 +123,7 @@ def _failure(run: RunContext, call: StageCall, child: FlowRun) -> Exception:
     state = child.state
     words = (state.message if state else "") or "it left no result"
     if state is not None and state.is_failed():
+        run.store.fetch_files([run.store.failure(str(child.id))])
         told = read_json(run.store.failure(str(child.id)))
         return ChildError(words, retryable=bool(told["retryable"]) if isinstance(told, dict) else True)
     name = (state.name or "").lower() if state else "unknown"

@@ -27,7 +27,6 @@ from flows.stages.placement import pool_problems
 from flows.stages.resources import Resources, StageResources, machine_problems, problems, secret_blocks, size_gib
 from flows.stages.run_context import RunContext, RunOptions
 from flows.stages.variants import TrainingVariant, trainings
-from flows.store import version
 from flows.store.files import write_json
 from flows.training.config import FinetuneConfig, PretrainConfig
 from flows.training.config import problems as training_problems
@@ -130,7 +129,7 @@ def check_store(run: RunContext) -> None:
         ConfigError: the store is of a newer version of the project, or cannot be written to.
     """
     try:
-        version.check(run.store)
+        run.store.check()
         write_json(run.store.run(run.run_id) / "progress.json", {})
     except OSError as error:
         raise ConfigError(

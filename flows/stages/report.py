@@ -17,6 +17,7 @@ from flows.corpus.row import HELD_OUT_RUNGS
 from flows.cost import ledger
 from flows.cost.cost import Cost, total
 from flows.cost.prices import priced
+from flows.errors import FinetuneError
 from flows.evaluation.config import GatePolicy
 from flows.evaluation.gate import decide
 from flows.evaluation.results import Evaluation
@@ -62,8 +63,9 @@ def failed(run: RunContext, stages: list[StageReport], stage: str, message: str)
         "stages": [line.model_dump() for line in done],
         "cost": cost(run, done, []).model_dump(),
     }
-    with contextlib.suppress(OSError):  # the store itself may be what is wrong
+    with contextlib.suppress(OSError, FinetuneError):  # the store itself may be what is wrong
         write_json(run.store.run(run.run_id) / "failure.json", failure)
+        run.store.share_run(run.run_id)
     create_markdown_artifact(f"# Failed\n\n{words}", key="failure", description=words[:200])
     if done:
         create_table_artifact(_stages(done), key="stages", description="How far the run came")
@@ -74,7 +76,8 @@ def failed(run: RunContext, stages: list[StageReport], stage: str, message: str)
 def stage_report(outcome: Outcome, run_id: str = "") -> StageReport:
     """One line of the stages table; what the run `run_id` has made itself, before a crash, saved it nothing."""
     cached = outcome.status == "cached"
-    cost = outcome.figures.get("cost") if cached and outcome.maker["run_id"] != run_id else None
+    own = not cached or outcome.maker["run_id"] == run_id
+    cost = Cost.model_validate(outcome.figures["cost"]) if "cost" in outcome.figures else None
     return StageReport(
         name=outcome.stage,
         status=outcome.status,
@@ -82,7 +85,8 @@ def stage_report(outcome: Outcome, run_id: str = "") -> StageReport:
         why=outcome.why,
         from_run=outcome.maker["run_name"] if cached else None,
         from_run_url=outcome.maker["run_url"] or None if cached else None,
-        saved=Cost.model_validate(cost) if cost else None,
+        cost=cost if own and not cached else None,
+        saved=None if own else cost,
     )
 
 
@@ -96,7 +100,7 @@ def cost(run: RunContext, stages: list[StageReport], outcomes: list[Outcome]) ->
     """What this run itself cost, all attempts of its stages since it was first started."""
     ran = [outcome.figures for outcome in outcomes if outcome.status == "ran"]
     peaks = [figures["peak_memory_gib"] for figures in ran if "peak_memory_gib" in figures]
-    spent = priced(ledger.spent(run.ledger), run.prices)
+    spent = priced(total(_spent(run, stages).values()), run.prices)
     saved = [stage.saved for stage in stages if stage.saved is not None]
     return CostReport(
         seconds=time.monotonic() - run.started,
@@ -109,9 +113,14 @@ def cost(run: RunContext, stages: list[StageReport], outcomes: list[Outcome]) ->
     )
 
 
+def _spent(run: RunContext, stages: list[StageReport]) -> dict[str, Cost]:
+    """What each stage has cost this run: by its ledger, or by its result if that was made on another machine."""
+    return {stage.name: stage.cost for stage in stages if stage.cost is not None} | ledger.by_stage(run.ledger)
+
+
 def with_costs(run: RunContext, stages: list[StageReport]) -> list[StageReport]:
     """The stages with what each has cost this run, by its prices."""
-    spent = ledger.by_stage(run.ledger)
+    spent = _spent(run, stages)
 
     def money(cost: Cost | None) -> Cost | None:
         return None if cost is None else priced(cost, run.prices)
@@ -163,6 +172,7 @@ def build_report(
 def unmeasured(line: Pipeline, trained: Trained) -> State[Any]:
     """What a run without evaluation leaves: a manifest and the table of stages; and its state."""
     _write_manifest(line.run, line.outcomes, trained.finetune.artifact.path)
+    line.run.store.share_run(line.run.run_id)
     create_table_artifact(_stages(line.stages), key="stages", description="What ran, what was cached, and why")
     return Completed(message=f"Trained and not evaluated, so nothing is served: {trained.finetune.artifact.path}")
 
@@ -190,6 +200,7 @@ def write(run: RunContext, report: RunReport, outcomes: dict[str, Outcome]) -> P
     beside.write_bytes((evaluation / "predictions.parquet").read_bytes())
     beside.replace(predictions)
     _write_manifest(run, outcomes, report.trained_model_uri)
+    run.store.share_run(run.run_id)
     return folder
 
 

@@ -22,6 +22,7 @@ from flows.cost.prices import Prices
 from flows.errors import ConfigError
 from flows.progress import Progress
 from flows.reporting.notice_config import NoticeConfig
+from flows.stages.opening import open_store
 from flows.stages.prefect_progress import ProgressArtifact
 from flows.store.files import write_json
 from flows.store.layout import Store
@@ -39,8 +40,8 @@ class RunOptions(Config):
     store: str = Field(
         default="",
         title="Artifact store",
-        description="Folder for models, data sets and reports. Empty: FINETUNE_STORE of the environment, else "
-        "~/.local/share/prefect-finetune.",
+        description="Folder for models, data sets and reports, or s3://bucket/prefix, or s3-store/NAME of an S3 Store "
+        "block. Empty: FINETUNE_STORE of the environment, else ~/.local/share/prefect-finetune.",
     )
     env: list[str] = Field(
         default=[],
@@ -137,7 +138,7 @@ def current_run(options: RunOptions, prices: Prices = Prices(), budget: Budget =
     """The context of the flow run that is under way."""
     deployment = prefect.runtime.deployment.name
     return RunContext(
-        store=Store(options.store, "run.store"),
+        store=open_store(options.store, "run.store"),
         options=options,
         run_id=str(prefect.runtime.flow_run.id),
         run_name=str(prefect.runtime.flow_run.name),

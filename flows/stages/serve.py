@@ -36,6 +36,8 @@ def serve_model(run: RunContext, config: ServeConfig, model: Path, evaluation: P
         StageError: it did not become healthy or a check refused it; what served before goes on serving.
     """
     started = time.monotonic()
+    if model.is_relative_to(run.store.artifacts):  # it may have been trained on another machine
+        run.store.fetch(str(model))
     before = load(run.store.endpoints, config.name)
     load_keys(run.store.endpoints)  # what serves now is asked too, and its key may lie in a block
     try:

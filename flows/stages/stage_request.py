@@ -12,6 +12,7 @@ from flows.cost.budget import Budget
 from flows.cost.prices import Prices
 from flows.errors import ConfigError
 from flows.stages.call import StageCall
+from flows.stages.opening import open_store
 from flows.stages.registry import STAGES
 from flows.stages.resources import StageResources
 from flows.stages.run_context import RunContext, RunOptions
@@ -71,7 +72,7 @@ def call_of(request: StageRequest) -> tuple[RunContext, StageCall]:
     """
     asker = request.run
     options = RunOptions(store=request.store)
-    run = RunContext(Store(request.store), options, asker.run_id, asker.run_name, asker.line)
+    run = RunContext(open_store(request.store, "run.store"), options, asker.run_id, asker.run_name, asker.line)
     run.prices, run.budget = request.prices, request.budget
     stage = STAGES.get(request.kind)
     if stage is None:

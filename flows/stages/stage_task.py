@@ -58,7 +58,7 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
     """
     started = time.monotonic()
     asked = call.anew or call.stage.name in run.options.anew
-    missing = finished(run, call.key) is None
+    missing = finished(run, call.key, wanted_here(call)) is None
     former = nearest(run.store, call) if missing else None
     prefect_task: Any = make_task(run, call, refresh=asked or missing)
     state: State[Any] = prefect_task(run, call, return_state=True)
@@ -67,6 +67,8 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
     result: Any = state.result()
     cached = state.name == "Cached" or result["maker"]["run_id"] != run.run_id
     note_use(run, call, result)
+    if not cached or missing:
+        run.store.share_files([run.store.results / call.key])
     return Outcome(
         stage=call.name,
         status="cached" if cached else "ran",
@@ -78,6 +80,11 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
     )
 
 
+def wanted_here(call: StageCall) -> bool:
+    """Whether the run itself reads what the stage makes: not a model that is trained in a work pool."""
+    return not (call.resources.work_pool and call.stage.artifact == "model")
+
+
 def note_use(run: RunContext, call: StageCall, result: dict[str, Any]) -> None:
     """Keep the result from being collected: it was used now, and by this run."""
     with contextlib.suppress(OSError):
@@ -86,6 +93,7 @@ def note_use(run: RunContext, call: StageCall, result: dict[str, Any]) -> None:
         file = run.store.run(run.run_id) / USES
         uses = read_json(file) or {}
         write_json(file, uses | {call.name: {"key": call.key, "artifact": result["artifact"]["path"]}})
+        run.store.share_files([file])
 
 
 def _why(cached: bool, result: dict[str, Any], former: Former | None, asked: bool) -> str:

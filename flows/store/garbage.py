@@ -7,6 +7,7 @@ somebody is making at this moment. All else that stages have made can be made ag
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -43,14 +44,14 @@ def find(store: Store, keep_runs: int, keep_days: float) -> list[Garbage]:
         keep_days: what was used in so many days is kept, at least one.
     """
     now = time.time()
-    needed = {path.resolve() for path in [*_used_by_runs(store, keep_runs), *_of_endpoints(store)]}
+    needed = {*_used_by_runs(store, keep_runs), *of_endpoints(store)}
     found = []
     makers = _keys_of_artifacts(store)
     for path in [*store.artifacts.glob("*/*"), *_unfinished(store)]:
-        keys = makers.get(path.resolve(), [path.name] if path.parent.name == "work" else [])
-        used = max([path.stat().st_mtime, *(_last_use(store, key) for key in keys)])
+        keys = makers.get(path, [path.name] if path.parent.name == "work" else [])
+        used = max([_time(path), *(_last_use(store, key) for key in keys)])
         days = (now - used) / DAY_S
-        if path.resolve() in needed or days < max(keep_days, 1) or any(_held(store, key) for key in keys):
+        if path in needed or days < max(keep_days, 1) or any(_held(store, key) for key in keys):
             continue
         found.append(Garbage(path, _bytes(path), days, keys[0] if keys else ""))
     return sorted(found, key=lambda one: one.bytes, reverse=True)
@@ -64,7 +65,7 @@ def remove(store: Store, garbage: list[Garbage]) -> int:
     makers = _keys_of_artifacts(store)
     freed = 0
     for one in garbage:
-        for key in makers.get(one.path.resolve(), [one.key] if one.key else []):
+        for key in makers.get(one.path, [one.key] if one.key else []):
             (store.work(key) / DONE).unlink(missing_ok=True)
             (store.results / key).unlink(missing_ok=True)
         (store.verified / f"{one.path.parent.name}-{one.path.name}.json").unlink(missing_ok=True)
@@ -83,7 +84,7 @@ def _used_by_runs(store: Store, keep_runs: int) -> Iterator[Path]:
             yield store.place(use["artifact"])
 
 
-def _of_endpoints(store: Store) -> Iterator[Path]:
+def of_endpoints(store: Store) -> Iterator[Path]:
     """Artifacts that the files of any endpoint or of its kept revisions name: models, adapters."""
     artifact = re.compile(re.escape(str(store.artifacts)) + '/[^/"]+/[0-9a-f]{24}')
     for file in [*store.endpoints.glob("*.json"), *store.endpoints.glob("*/revisions/*.json")]:
@@ -93,12 +94,18 @@ def _of_endpoints(store: Store) -> Iterator[Path]:
 
 def _keys_of_artifacts(store: Store) -> dict[Path, list[str]]:
     """Artifact -> the cache keys that lead to it."""
-    found: dict[Path, list[str]] = {}
-    for file in (store.root / "work").glob(f"*/{DONE}"):
-        done = read_json(file)
-        if isinstance(done, dict):
-            found.setdefault(store.place(done["artifact"]["path"]).resolve(), []).append(file.parent.name)
-    return found
+    found: dict[str, list[str]] = {}
+    work = f"{store.root}/work"
+    for key in os.listdir(work) if os.path.isdir(work) else []:
+        try:
+            with open(f"{work}/{key}/{DONE}", "rb") as stream:  # thousands of them: a Path for each takes too long
+                found.setdefault(json.loads(stream.read())["artifact"]["path"], []).append(key)
+        except (OSError, ValueError):
+            continue
+    makers: dict[Path, list[str]] = {}
+    for path, keys in found.items():
+        makers.setdefault(store.place(path), []).extend(keys)
+    return makers
 
 
 def _unfinished(store: Store) -> Iterator[Path]:
@@ -109,16 +116,16 @@ def _unfinished(store: Store) -> Iterator[Path]:
 
 
 def _last_use(store: Store, key: str) -> float:
-    files = [store.work(key) / DONE, store.work(key)]
-    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+    folder = f"{store.root}/work/{key}"
+    return max(_time(f"{folder}/{DONE}"), _time(folder))
 
 
 def _held(store: Store, key: str) -> bool:
     """Whether somebody is making what the key stands for."""
-    file = store.locks / key
-    if not file.exists():
+    file = f"{store.locks}/{key}"
+    if not os.path.exists(file):
         return False
-    with file.open("a") as stream:
+    with open(file, "a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -126,5 +133,16 @@ def _held(store: Store, key: str) -> bool:
     return False
 
 
-def _bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def _bytes(path: Path | str) -> int:
+    with os.scandir(path) as entries:
+        return sum(
+            _bytes(entry.path) if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
+            for entry in entries
+        )
+
+
+def _time(path: Path | str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
+from flows.errors import ConfigError
 from flows.store.attempts import Attempt, take
 from flows.store.locks import locked
 from flows.store.paths import folder
+from flows.store.version import check
 
 ENVIRONMENT_VARIABLE = "FINETUNE_STORE"
 
@@ -38,6 +41,8 @@ class Store:
         """`field` is the parameter that `root` comes from, for errors."""
         place = root or os.environ.get(ENVIRONMENT_VARIABLE, "") or "~/.local/share/prefect-finetune"
         self.field = field if root or ENVIRONMENT_VARIABLE not in os.environ else ENVIRONMENT_VARIABLE
+        if place.startswith(("s3://", "s3-store/")):
+            raise ConfigError(f"{self.field}: {place[:200]} is a bucket, and this needs a folder.")
         self.root = folder(place, self.field)
         self.artifacts = self.root / "artifacts"
         self.models = self.root / "models"
@@ -77,3 +82,62 @@ class Store:
     def watch(self, name: str) -> Path:
         """The file with the data for which a run was started last."""
         return self.root / "watches" / f"{name}.json"
+
+    @property
+    def location(self) -> str:
+        """Where the store is, for people."""
+        return str(self.root)
+
+    def check(self) -> None:
+        """Look at the layout's version; a new store and an older one get this one's.
+
+        Raises:
+            ConfigError: it is of a newer version of the project.
+            OSError: the store cannot be written to.
+        """
+        check(self.root, self.field)
+
+    # What follows moves things between machines. All that share a folder have everything at once.
+
+    def fetch_result(self, key: str, here: bool) -> None:
+        """Bring what another machine has made for a key, and its artifact if that is wanted `here`."""
+
+    def fetch(self, path: str) -> bool:
+        """Bring an artifact here, by its path; whether it is here in the end."""
+        return self.place(path).exists()
+
+    def elsewhere(self, path: str) -> bool:
+        """Whether an artifact is whole, but not on this machine."""
+        return False
+
+    def restore(self, path: str) -> bool:
+        """Bring another copy of a damaged artifact; whether there was one."""
+        return False
+
+    def share_artifact(self, path: Path, attempt: Attempt) -> None:
+        """Let other machines have a finished artifact."""
+
+    def share_result(self, key: str, result: dict[str, Any], depends_on: dict[str, Any]) -> None:
+        """Let them know that a key's work is done."""
+
+    def share_files(self, paths: list[Path]) -> None:
+        """Let them have small files as they are now."""
+
+    def share_run(self, run_id: str) -> None:
+        """Let them have a run's report."""
+
+    def fetch_files(self, paths: list[Path]) -> None:
+        """Bring small files that another machine has shared."""
+
+    def fetch_beginning(self, kind: str, beginning: str) -> None:
+        """Bring the artifacts of a kind whose names begin so."""
+
+    def fetch_formers(self, stage: str) -> None:
+        """Bring what former results of a stage depended on."""
+
+    def fetch_checkpoint(self, key: str) -> None:
+        """Bring the newest checkpoint of a training that another machine has begun."""
+
+    def sharing_checkpoints(self, key: str, attempt: Attempt) -> AbstractContextManager[None]:
+        """While this lasts, let them have the newest checkpoint of a training."""
+        return nullcontext()

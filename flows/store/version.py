@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from flows.errors import ConfigError
 from flows.store.files import read_json, write_json
-from flows.store.layout import Store
 
 FILE = "store.json"
 LAYOUT = 2
 # 1: no store.json; done.json and uses.json with whole paths. 2: with it, and paths relative to the store.
 
 
-def check(store: Store) -> None:
+def check(root: Path, field: str) -> None:
     """Look at the store's version, and write it where there is none: into a new store and one of the first layout.
 
     Paths that an older store has written whole are still read, so nothing in it has to be rewritten.
 
+    Args:
+        root: the store.
+        field: the parameter that it comes from, for the error.
+
     Raises:
-        ConfigError: it was made by a newer version of the project, or the file is unreadable; names the field.
+        ConfigError: it was made by a newer version of the project, or the file is unreadable.
         OSError: the store cannot be written to.
     """
-    file = store.root / FILE
+    file = root / FILE
     if file.exists():
-        layout = known(read_json(file), f"{store.field}: the store {store.root}", str(file))
+        layout = known(read_json(file), f"{field}: the store {root}", str(file))
         if layout == LAYOUT:
             return
     write_json(file, {"layout": LAYOUT})

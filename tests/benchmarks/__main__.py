@@ -21,6 +21,7 @@ from tests.benchmarks import (
     many_pipelines,
     promotion_drops,
     stage_dispatch,
+    store,
     supervised_tokens,
     watch_endpoints,
 )
@@ -38,6 +39,7 @@ MODULES = (
     promotion_drops,
     stage_dispatch,
     many_pipelines,
+    store,
 )
 BENCHMARKS = {module.NAME: module for module in MODULES}
 RESULTS = Path("build/benchmarks.json")

@@ -9,7 +9,7 @@ from flows.corpus.question_templates import load_templates
 from flows.corpus.row import read_rows
 from flows.corpus.sources import exams, tables, terms, transcripts
 from flows.corpus.sources.exams import ExamSource, repair_options, split_options
-from flows.corpus.sources.registry import Sources, named_files, problems, read_sources
+from flows.corpus.sources.registry import Sources, in_folder, named_files, problems, read_sources
 from flows.corpus.sources.tables import TableSource
 from flows.corpus.sources.terms import TermSource
 from flows.corpus.sources.transcripts import TranscriptSource, as_text
@@ -269,3 +269,16 @@ def test_relative_paths_are_below_the_data_folder(tmp_path):
     assert problems(absolute) == []
     [problem] = problems(Sources(folder="/elsewhere", tables=[TableSource(path="terms.csv")]))
     assert problem.startswith("sources.tables[0]: there is no file or folder '/elsewhere/terms.csv'")
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "whole"),
+    [
+        ("s3://bucket/terms.csv", "/data", "s3://bucket/terms.csv"),
+        ("terms.csv", "s3://bucket/data/", "s3://bucket/data/terms.csv"),
+        ("terms.csv", "s3://bucket", "s3://bucket/terms.csv"),
+        ("", "s3://bucket", ""),
+    ],
+)
+def test_an_address_keeps_its_slashes(path, folder, whole):
+    assert in_folder(path, folder) == whole

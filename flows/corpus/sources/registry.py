@@ -64,9 +64,11 @@ def _each(sources: Sources) -> Iterator[tuple[ModuleType, Any, str]]:
 
 
 def in_folder(path: str, folder: str) -> str:
-    """A relative path below the data folder; an absolute one, and a sample, as it is."""
-    if not folder or not path or path.startswith(("/", "~", "sample:")):
+    """A relative path below the data folder; an absolute one, an address (s3://...) and a sample, as it is."""
+    if not folder or not path or path.startswith(("/", "~", "sample:")) or "://" in path:
         return path
+    if "://" in folder:  # a Path would make one slash of two
+        return f"{folder.rstrip('/')}/{path}"
     return str(Path(folder, path))
 
 

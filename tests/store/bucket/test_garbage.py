@@ -1,0 +1,94 @@
+import datetime
+from pathlib import Path
+
+import pytest
+
+from flows.store.artifacts import publish
+from flows.store.bucket import client, garbage
+from flows.store.files import write_json
+from tests.store.bucket.test_shared import nobody
+
+
+@pytest.fixture
+def store(machine):
+    return machine("first")
+
+
+def make(store, key, run=""):
+    """A finished stage with an artifact, used by a run; its name in the bucket."""
+    output = store.work(key) / "output"
+    output.mkdir(parents=True)
+    (output / "weights").write_text(key * 100)
+    with store.hold(key, nobody) as attempt:
+        store.fetch_result(key, here=True)
+        artifact = publish(store, "model", output, {}, attempt)
+        store.share_artifact(Path(artifact.path), attempt)
+        name = store.relative(Path(artifact.path))
+        store.share_result(key, {"artifact": artifact.model_dump() | {"path": name}, "maker": {}}, {})
+    if run:
+        use(store, key, name, run)
+    return name
+
+
+def use(store, key, name, run):
+    write_json(store.run(run) / "uses.json", {"finetune": {"key": key, "artifact": name}})
+    store.share_run(run)
+
+
+@pytest.fixture
+def age(store, monkeypatch):
+    """Makes all objects whose names hold one of the words 90 days old."""
+    entries = client.Bucket.entries
+
+    def older(self, prefix):
+        found = entries(self, prefix)
+        for name, entry in found.items():
+            if any(word in name for word in words):
+                written = entry.written - datetime.timedelta(days=90)
+                found[name] = client.Entry(entry.size, entry.etag, written)
+        return found
+
+    words = []
+    monkeypatch.setattr(client.Bucket, "entries", older)
+    return words.extend
+
+
+def found(store, keep_runs=1, keep_days=30):
+    return [one.name for one in garbage.find(store, keep_runs, keep_days)]
+
+
+def test_what_nobody_needs_goes_and_its_word_first(store, machine, age):
+    gone, kept = make(store, "finetune-a"), make(store, "finetune-b", run="newest")
+    age(["artifacts", "work"])
+    assert found(store) == [gone]
+    assert garbage.remove(store, garbage.find(store, 1, 30)) > 900
+    assert not store.bucket.entries(gone)
+    assert store.bucket.has(f"{kept}/manifest.json")
+    assert not store.bucket.has("work/finetune-a/done.json")
+    other = machine("second")
+    other.fetch_result("finetune-a", here=True)
+    assert not (other.work("finetune-a") / "done.json").exists()
+
+
+def test_what_was_used_lately_or_by_a_kept_run_stays(store, age):
+    lately = make(store, "finetune-a")
+    assert found(store) == []
+    age(["artifacts"])
+    assert found(store) == [], "it was made lately"
+    age(["work"])
+    assert found(store) == [lately]
+    use(store, "finetune-a", lately, "7")
+    assert found(store, keep_runs=0) == [], "a run has used it lately"
+    age(["runs"])
+    assert found(store, keep_runs=1) == []
+    assert found(store, keep_runs=0) == [lately]
+
+
+def test_what_is_being_made_stays_and_what_was_given_up_goes(store, age):
+    for key in ("finetune-now", "finetune-given-up"):
+        store.bucket.write(f"work/{key}/checkpoints/checkpoint-5/model", b"x")
+    store.bucket.write("artifacts/model/torn/model", b"xx")
+    age(["checkpoints", "artifacts"])
+    with store.hold("finetune-now", nobody):
+        assert found(store) == ["artifacts/model/torn", "work/finetune-given-up/checkpoints"]
+    assert len(found(store)) == 3
