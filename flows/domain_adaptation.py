@@ -16,6 +16,7 @@ from prefect.states import Completed
 from flows.base_models.resolve import BaseModelConfig
 from flows.corpus.ladder import SplitConfig
 from flows.corpus.sources.registry import Sources
+from flows.cost.budget import Budget
 from flows.cost.prices import Prices
 from flows.errors import FinetuneError, is_disk_full
 from flows.evaluation.config import EvaluationConfig, GatePolicy
@@ -51,6 +52,7 @@ def domain_adaptation(
     serve: ServeConfig = ServeConfig(),
     resources: Resources = Resources(),
     cost: Prices = Prices(),
+    budget: Budget = Budget(),
     run: RunOptions = RunOptions(),
 ) -> Any:
     """Adapt a language model to a field: train it on the field's text, measure what it learnt, serve it if it did.
@@ -67,9 +69,10 @@ def domain_adaptation(
         serve: Where the model is served when the gate passes.
         resources: What each stage needs, and in which work pool it runs.
         cost: Prices, from which the report makes money.
+        budget: What the run may cost; at its end training stops with a checkpoint.
         run: Title, store, and which stages to run anyway.
     """
-    context = current_run(run, cost)
+    context = current_run(run, cost, budget)
     line = Pipeline(context, resources)
     try:
         give_up_after_crashes()

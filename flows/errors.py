@@ -35,6 +35,10 @@ class ServingError(FinetuneError):
     """An endpoint could not be started or stopped; holds the classified cause and the last log lines."""
 
 
+class BudgetError(FinetuneError):
+    """What the run may cost is used up. What was finished is kept; a run with a greater budget goes on from there."""
+
+
 class OutOfDiskError(FinetuneError):
     """The disk is full. Nothing half-written is left; free space and run again, the work goes on from there."""
 

@@ -11,6 +11,7 @@ from prefect.states import Completed
 from flows.base_models.resolve import BaseModelConfig
 from flows.corpus.ladder import SplitConfig
 from flows.corpus.sources.registry import Sources
+from flows.cost.budget import Budget
 from flows.cost.prices import Prices
 from flows.errors import FinetuneError
 from flows.evaluation.config import EvaluationConfig, GatePolicy
@@ -40,6 +41,7 @@ def explain(
     serve: ServeConfig = ServeConfig(),
     resources: Resources = Resources(),
     cost: Prices = Prices(),
+    budget: Budget = Budget(),
     run: RunOptions = RunOptions(),
 ) -> Any:
     """Say for every stage of a run with these parameters whether it would run, and why; nothing is run.
@@ -56,9 +58,10 @@ def explain(
         serve: What serving checks is known only once there is a model; its settings are looked at.
         resources: What each stage needs, and in which work pool it would run.
         cost: Prices; they change nothing of what would run.
+        budget: What a run may cost.
         run: Store, and which stages would run anyway.
     """
-    context = current_run(run, cost)
+    context = current_run(run, cost, budget)
     line = Pipeline(context, resources, runner=look, fetcher=look_for_model)
     try:
         preflight(context, sources, split, model, pretrain, finetune, variants, evaluation, serve, resources)

@@ -14,6 +14,8 @@ from flows.base_models.resolve import identity as model_identity
 from flows.corpus.ladder import SplitConfig
 from flows.corpus.sources import registry
 from flows.corpus.sources.registry import Sources
+from flows.cost.budget import Budget
+from flows.cost.budget import problems as budget_problems
 from flows.cost.prices import Prices
 from flows.domain_adaptation import serve_if_passed
 from flows.errors import ConfigError, FinetuneError
@@ -49,6 +51,7 @@ def pipeline(
     serve: ServeConfig = ServeConfig(enabled=False),
     dry_run: bool = False,
     cost: Prices = Prices(),
+    budget: Budget = Budget(),
     run: RunOptions = RunOptions(title="Pipeline"),
 ) -> Any:
     """Run stages of your own choice, each as soon as those before it are done; report the last evaluation.
@@ -62,9 +65,10 @@ def pipeline(
         serve: Where that model is served; off unless asked for.
         dry_run: Only say for every stage whether it would run, and why.
         cost: Prices, from which the report makes money.
+        budget: What the run may cost; at its end training stops with a checkpoint.
         run: Title, description, store, environment of all stages.
     """
-    context = current_run(run, cost)
+    context = current_run(run, cost, budget)
     line = Pipeline(context)
     try:
         give_up_after_crashes()
@@ -110,7 +114,7 @@ def checked(
     Raises:
         ConfigError: something cannot work; a line each.
     """
-    found = run_problems(run.options)
+    found = run_problems(run.options) + budget_problems(run.budget, run.prices)
     graph: list[Node] = []
 
     def read() -> None:

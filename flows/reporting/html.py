@@ -27,7 +27,7 @@ def report_html(
         OSError: a plot cannot be read.
     """
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -66,7 +66,8 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return lines
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates of this folder, in which texts of users are escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -14,10 +14,11 @@ from typing import Any
 from prefect.blocks.system import Secret
 
 from flows.cost import ledger
+from flows.cost.budget import used_up
 from flows.cost.cost import total
 from flows.cost.counter import Counter
 from flows.cost.meter import Meter
-from flows.errors import ConfigError, TransientError
+from flows.errors import BudgetError, ConfigError, TransientError
 from flows.gpus.leases import lease, leased_here
 from flows.progress import Progress
 from flows.stages.call import StageCall
@@ -133,7 +134,12 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
     where = f"resources.{call.name}"
     if found := machine_problems(call.resources, where) + team_problems(call, where):
         raise ConfigError(found)
+    if words := _used_up(run):
+        raise BudgetError(
+            f"{words} {call.name} was not begun; run again with a greater budget, and it goes on from here."
+        )
     file = _ledger_file(run, call, workdir)
+    stop = workdir / call.stage.stop_file if call.stage.stop_file else None
     if not call.stage.heavy:
         with Meter(file, call.name, own_cpu=time.thread_time, counter=Counter(), every_s=0):
             work = pkgutil.resolve_name(call.stage.function)
@@ -152,7 +158,7 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
             run.logger.info,
             environment | devices | attempt.environment,
             descriptors,
-            Measured(file, call.name, call.resources.gpus * team.nodes),
+            Measured(file, call.name, call.resources.gpus * team.nodes, partial(_used_up, run), stop),
             team,
         )
 
@@ -189,6 +195,12 @@ def _ledger_file(run: RunContext, call: StageCall, workdir: Path) -> Path:
     with (workdir / ATTEMPTS).open("a", encoding="utf-8") as stream:
         stream.write(f"{file.relative_to(run.store.root)}\n")
     return file
+
+
+def _used_up(run: RunContext) -> str:
+    """Why the run must end, in words; empty if it may go on. All its stages count, wherever they are."""
+    limited = run.budget.max_hours or run.budget.max_cost
+    return used_up(run.budget, run.prices, ledger.spent(run.ledger)) if limited else ""
 
 
 def _cost(run: RunContext, workdir: Path) -> dict[str, Any]:

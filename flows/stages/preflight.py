@@ -9,6 +9,7 @@ from flows.base_models.resolve import identity as model_identity
 from flows.corpus.ladder import SplitConfig
 from flows.corpus.sources import registry
 from flows.corpus.sources.registry import Sources
+from flows.cost.budget import problems as budget_problems
 from flows.errors import ConfigError, FinetuneError
 from flows.evaluation import embedders, judge
 from flows.evaluation.config import EvaluationConfig
@@ -60,6 +61,7 @@ def preflight(
         found.append("variants: which is best is decided on the dev share, and there is none. Raise split.dev.")
     if len(variants) > 1 and "evaluate" in run.options.skip:
         found.append("run.skip: without evaluate nothing says which of the variants is best.")
+    found += budget_problems(run.budget, run.prices)
     found += run_problems(run.options) + resource_problems(resources)
     checks: list[Callable[[], object]] = [
         lambda: trainings(pretrain, finetune, variants),

@@ -18,7 +18,8 @@ class Stage(BaseModel):
     `code` are files or folders below `flows/`; `libraries` are distributions whose version counts; `unimportant` names
     config fields that cannot change the result. `heavy` stages run in a child process, those of a `team` in several
     at once if that is asked for. `secrets` is a function (`module:name`) from the config to variables of that process
-    which are read where it runs, and kept nowhere.
+    which are read where it runs, and kept nowhere. A `stop_file`, in the working folder, asks the work to stop where it
+    can go on later; work without one is ended.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Stage(BaseModel):
     heavy: bool = True
     team: bool = False
     secrets: str = ""
+    stop_file: str = ""
 
     @property
     def config_type(self) -> type[BaseModel]:
@@ -86,6 +88,7 @@ STAGES = {
             libraries=TRAINING_LIBRARIES,
             unimportant=TRAINING_UNIMPORTANT,
             team=True,
+            stop_file="stop.txt",
         ),
         Stage(
             name="finetune",
@@ -96,6 +99,7 @@ STAGES = {
             libraries=TRAINING_LIBRARIES,
             unimportant=TRAINING_UNIMPORTANT,
             team=True,
+            stop_file="stop.txt",
         ),
         Stage(
             name="evaluate",

@@ -36,6 +36,7 @@ from flows.reporting.markdown import summary_markdown, verdict_line
 from flows.reporting.words import COST_HEAD, DASH, cost_cells, cost_line, saved_words
 from flows.reporting.write import write_report
 from flows.stages.run_context import RunContext
+from flows.stages.runs import refresh_runs
 from flows.stages.stage_task import Outcome
 from flows.store.files import read_json, write_json
 
@@ -68,13 +69,15 @@ def failed(run: RunContext, stages: list[StageReport], stage: str, message: str)
     create_markdown_artifact(f"# Failed\n\n{words}", key="failure", description=words[:200])
     if done:
         create_table_artifact(_stages(done), key="stages", description="How far the run came")
+    refresh_runs(run.store)
     return Failed(message=words)
 
 
 def stage_report(outcome: Outcome, run_id: str = "") -> StageReport:
     """One line of the stages table; what the run `run_id` has made itself, before a crash, saved it nothing."""
     cached = outcome.status == "cached"
-    cost = outcome.figures.get("cost") if cached and outcome.maker["run_id"] != run_id else None
+    own = not cached or outcome.maker["run_id"] == run_id
+    cost = Cost.model_validate(outcome.figures["cost"]) if "cost" in outcome.figures else None
     return StageReport(
         name=outcome.stage,
         status=outcome.status,
@@ -82,7 +85,8 @@ def stage_report(outcome: Outcome, run_id: str = "") -> StageReport:
         why=outcome.why,
         from_run=outcome.maker["run_name"] if cached else None,
         from_run_url=outcome.maker["run_url"] or None if cached else None,
-        saved=Cost.model_validate(cost) if cost else None,
+        cost=cost if own and not cached else None,
+        saved=None if own else cost,
     )
 
 
@@ -96,7 +100,7 @@ def cost(run: RunContext, stages: list[StageReport], outcomes: list[Outcome]) ->
     """What this run itself cost, all attempts of its stages since it was first started."""
     ran = [outcome.figures for outcome in outcomes if outcome.status == "ran"]
     peaks = [figures["peak_memory_gib"] for figures in ran if "peak_memory_gib" in figures]
-    spent = priced(ledger.spent(run.ledger), run.prices)
+    spent = priced(total(_spent(run, stages).values()), run.prices)
     saved = [stage.saved for stage in stages if stage.saved is not None]
     return CostReport(
         seconds=time.monotonic() - run.started,
@@ -109,9 +113,14 @@ def cost(run: RunContext, stages: list[StageReport], outcomes: list[Outcome]) ->
     )
 
 
+def _spent(run: RunContext, stages: list[StageReport]) -> dict[str, Cost]:
+    """What each stage has cost this run: by its ledger, or by its result if that was made on another machine."""
+    return {stage.name: stage.cost for stage in stages if stage.cost is not None} | ledger.by_stage(run.ledger)
+
+
 def with_costs(run: RunContext, stages: list[StageReport]) -> list[StageReport]:
     """The stages with what each has cost this run, by its prices."""
-    spent = ledger.by_stage(run.ledger)
+    spent = _spent(run, stages)
 
     def money(cost: Cost | None) -> Cost | None:
         return None if cost is None else priced(cost, run.prices)
@@ -207,7 +216,7 @@ def _write_manifest(run: RunContext, outcomes: dict[str, Outcome], model: str) -
 
 
 def show(run: RunContext, report: RunReport, folder: Path) -> None:
-    """The report as Prefect artifacts: summary with plot, tables, a link to the page."""
+    """The report as Prefect artifacts: summary with plot, tables, a link to the page; and the page of all runs."""
     verdict = verdict_line(report)
     create_markdown_artifact(summary_markdown(report, folder / "semscore.png"), key="report", description=verdict)
     create_table_artifact(_scores(report), key="semscore", description="SemScore per rung, base against trained")
@@ -222,6 +231,7 @@ def show(run: RunContext, report: RunReport, folder: Path) -> None:
             key="endpoint",
             description=f"{report.endpoint.name}: {report.endpoint.state}",
         )
+    refresh_runs(run.store)
 
 
 def _now() -> str:

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from flows.errors import FinetuneError, TransientError
+from flows.errors import BudgetError, FinetuneError, TransientError
 from flows.progress import Progress
 from flows.stages.team_child import clear_errors
-from flows.store.files import read_json, write_json
+from flows.store.files import read_json, write_atomically, write_json
 
 POLL_S = 0.5
 GRACE_S = 10.0
@@ -42,11 +42,16 @@ class ChildError(FinetuneError):
 
 @dataclass(frozen=True)
 class Measured:
-    """Where the child keeps what it spends, for which stage, and how many GPUs it was given (a share of one too)."""
+    """Where the child keeps what it spends, for which stage, and how many GPUs it was given (a share of one too).
+
+    `used_up` says in words why it must end, if it must: by the file `stop`, if the work looks for it, else at once.
+    """
 
     file: Path
     stage: str
     gpus: float
+    used_up: Callable[[], str] = str
+    stop: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,15 @@ def run_child(
     Raises:
         ChildError: the function failed; its message is for people.
         TransientError: the child was killed.
+        BudgetError: it was ended because the run may not cost more.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     files = {name: workdir / f"child-{name}" for name in ("request", "progress", "result", "log")}
     for name in ("progress", "result", "log"):
         files[name].unlink(missing_ok=True)
     clear_errors(files["result"])
+    if measured is not None and measured.stop is not None:
+        measured.stop.unlink(missing_ok=True)
     request = {
         "function": function,
         "config": config.model_dump(mode="json"),
@@ -114,15 +122,20 @@ def run_child(
             pass_fds=descriptors,
         )
     try:
-        _follow(child, files, progress, log)
+        _follow(child, files, progress, log, measured)
     finally:
         _end(child)
     return _figures(child.returncode, files["result"])
 
 
 def _follow(
-    child: subprocess.Popen[bytes], files: dict[str, Path], progress: Progress, log: Callable[[str], None]
+    child: subprocess.Popen[bytes],
+    files: dict[str, Path],
+    progress: Progress,
+    log: Callable[[str], None],
+    measured: Measured | None,
 ) -> None:
+    asked = measured is None
     progress_tail, log_tail = _Tail(files["progress"]), _Tail(files["log"])
     running = True
     while running:
@@ -132,6 +145,12 @@ def _follow(
         for line in progress_tail.new_lines():
             report = json.loads(line)
             progress(report["done"], report["total"], report["note"], **report["figures"])
+        if running and not asked and measured is not None and (words := measured.used_up()):
+            asked = True
+            log(words)
+            if measured.stop is None:
+                raise BudgetError(f"{words} What was finished is kept; run again with a greater budget.")
+            write_atomically(measured.stop, words)
         if running:
             time.sleep(POLL_S)
 

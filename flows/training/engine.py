@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.cost.flops import training_flops_per_token
-from flows.errors import DataError, ModelError, OutOfDiskError, is_disk_full
+from flows.errors import BudgetError, DataError, ModelError, OutOfDiskError, is_disk_full
 from flows.progress import Progress
 from flows.training import team
 from flows.training.chat import stop_ids
@@ -17,6 +17,7 @@ from flows.training.loading import attention, load_for_training, load_tokenizer,
 from flows.training.progress_callback import ProgressCallback
 
 Examples = list[dict[str, Any]]
+STOP = "stop.txt"  # in the working folder: asks a training to stop, and says why
 
 
 def train(
@@ -36,6 +37,7 @@ def train(
         DataError: no example fits the sequence length.
         ConfigError: the processes cannot share a batch evenly.
         OutOfDiskError: the disk is full; whole checkpoints are kept.
+        BudgetError: `workdir/stop.txt` asked it to stop, in the words that stand there; there is a checkpoint.
     """
     try:
         return _train(section, base, examples, workdir, progress)
@@ -64,11 +66,18 @@ def _train(
         progress(0, 1, f"{too_long} of {too_long + len(examples)} examples are longer than max_length and left out")
     trainer = build_trainer(section, base, tokenizer, examples, workdir / "checkpoints")
     tokens, supervised = count_tokens(trainer.train_dataset)
-    callback = ProgressCallback(progress, tokens * section.epochs, training_flops_per_token(trainer.model))
+    callback = ProgressCallback(
+        progress, tokens * section.epochs, training_flops_per_token(trainer.model), workdir / STOP
+    )
     trainer.add_callback(callback)
     with team.together().main_process_first():  # it removes torn ones
         resume = newest_whole(workdir / "checkpoints")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if callback.stopped:
+        raise BudgetError(
+            f"{callback.stopped} Training has stopped at step {trainer.state.global_step} of {trainer.state.max_steps} "
+            "with a checkpoint; run again with a greater budget and it goes on from there."
+        )
     if not team.leads():
         return {}
     progress(1, 1, "merging and saving")

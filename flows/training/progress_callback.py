@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from flows.cost.counter import done_here
@@ -16,12 +17,18 @@ from flows.training.checkpoints import mark_whole
 
 
 class ProgressCallback(TrainerCallback):
-    """One per training. `tokens` are those of the whole training, evenly spread over its steps."""
+    """One per training. `tokens` are those of the whole training, evenly spread over its steps.
 
-    def __init__(self, progress: Progress, tokens: float, flops_per_token: float = 0.0) -> None:
+    Once there is a `stop_file`, training ends after the step that is under way, with a checkpoint; `stopped` is then
+    what the file says.
+    """
+
+    def __init__(self, progress: Progress, tokens: float, flops_per_token: float, stop_file: Path) -> None:
         self.progress = progress
         self.tokens = tokens
         self.flops_per_token = flops_per_token
+        self.stop_file = stop_file
+        self.stopped = ""
         self.first_step = 0
         self.started = 0.0
         self.seconds = 0.0
@@ -35,6 +42,9 @@ class ProgressCallback(TrainerCallback):
         """Count what the step has cost; write no checkpoint if another run has taken this training over."""
         tokens = self.tokens / max(1, state.max_steps)
         done_here.add(tokens, tokens * self.flops_per_token)
+        if state.global_step < state.max_steps and _all_agree(self.stop_file.exists(), args.device):
+            self.stopped = self.stop_file.read_text("utf-8")
+            control.should_save = control.should_training_stop = True
         if control.should_save:
             check_own()
 
@@ -63,3 +73,12 @@ class ProgressCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Stop the clock before anything is merged or saved."""
         self.seconds = time.monotonic() - self.started
+
+
+def _all_agree(stop: bool, device: Any) -> bool:
+    """Whether to stop, the same in all processes of a training: one that went on alone would wait for ever."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return stop
+    votes = torch.tensor(int(stop), device=device)
+    torch.distributed.all_reduce(votes, op=torch.distributed.ReduceOp.MIN)
+    return bool(votes.item())

@@ -66,6 +66,7 @@ def test_the_deployments_are_there():
         "issue-token/local",
         "revoke-token/local",
         "list-endpoints/local",
+        "list-runs/local",
         "generate-with-endpoint/local",
         "watch-endpoints/every-minute",
     ]

@@ -88,6 +88,8 @@ def test_the_korean_demo_runs_is_refused_by_the_gate_and_is_cached_the_second_ti
     assert again.cost.trained_tokens == 0
     assert (again.cost.work_seconds, again.cost.attempts) == (0, 0)
     assert again.cost.saved.seconds == pytest.approx(report.cost.work_seconds)
+    assert {"runs", "runs-cost"} <= set(prefect.artifacts(second))
+    assert f">{again.run_name}</a>" in (prefect.local.store / "runs.html").read_text("utf-8")
 
 
 def test_a_passed_gate_serves_the_model_and_stop_ends_it(prefect, glossary):
@@ -144,11 +146,12 @@ def test_all_problems_are_named_at_once_and_nothing_starts(prefect, tmp_path):
             "model": {"name": "nobody/nothing"},
             "finetune": {"report_to": "wandb"},
             "evaluation": {"embedder": "packaged:nothing", "judge": "no-such-block"},
+            "budget": {"max_cost": 5},
         }
     )
     assert state["type"] == "FAILED"
     everywhere = ("sources.exams[0]", "sources.exams[1]", "no.yaml", "finetune.report_to", "model.name")
-    for words in (*everywhere, "evaluation.embedder", "evaluation.judge"):
+    for words in (*everywhere, "evaluation.embedder", "evaluation.judge", "budget.max_cost"):
         assert words in state["message"]
     assert no_traceback_of_ours(prefect.log(run_id))
     assert sorted(artifacts.rglob("*")) == before
@@ -166,6 +169,11 @@ def test_bad_data_fails_at_once_without_retry_or_traceback(prefect, tmp_path):
     assert "Retry" not in log
     failure = json.loads((prefect.folder(run_id) / "failure.json").read_text())
     assert [(stage["name"], stage["status"]) for stage in failure["stages"]] == [("prepare", "failed")]
+    listed, state = prefect.run("list-runs/local")
+    assert state["type"] == "COMPLETED", state["message"]
+    page = prefect.artifacts(listed)["runs"]["data"]
+    assert f"{failure['run_name']}](" in page
+    assert "only 1 usable rows" in page
 
 
 def test_a_taken_port_is_named_before_anything_is_trained(prefect, glossary):

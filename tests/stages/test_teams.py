@@ -101,6 +101,19 @@ def test_a_killed_member_ends_all_and_another_number_of_processes_goes_on(train,
     assert losses(resumed) == pytest.approx(losses(whole), rel=1e-4)
 
 
+def test_a_used_up_budget_stops_all_members_at_the_same_step(train, tmp_path):
+    def use_up(done, total, note="", /, **figures):
+        (tmp_path / "stopped" / "stop.txt").write_text("The budget of an hour is used up.")
+
+    with pytest.raises(
+        ChildError, match=r"used up. Training has stopped at step \d+ of 12 with a checkpoint"
+    ) as caught:
+        train("stopped", Team(processes=2), use_up)
+    assert not caught.value.retryable
+    (tmp_path / "stopped" / "stop.txt").unlink()
+    assert train("stopped", Team(processes=2))["resumed_from_step"] > 0
+
+
 def is_member(process, workdir):
     words = process.info["cmdline"] or []
     return "flows.stages.team_child" in words and str(workdir / "child-request") in words

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from flows.corpus.row import read_rows
-from flows.errors import DataError, ModelError, OutOfDiskError
+from flows.errors import BudgetError, DataError, ModelError, OutOfDiskError
 from flows.training.chat import conversation
 from flows.training.config import FinetuneConfig, LoraSection
 from flows.training.engine import build_trainer, count_tokens, require_layers
@@ -75,6 +75,21 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(train):
     (torn / "trainer_state.json").write_text("{}")
     figures, resumed = train("killed", checkpoint_steps=2, log_steps=1)
     assert figures["resumed_from_step"] == 4
+    assert same(weights(whole), weights(resumed))
+
+
+def test_a_training_that_is_asked_to_stop_does_with_a_checkpoint_and_ends_with_the_same_bits(train, tmp_path):
+    _, whole = train("whole", log_steps=1)
+
+    def ask(done, total, note="", /, **figures):
+        if done == 5:
+            (tmp_path / "stopped" / "stop.txt").write_text("It is used up.")
+
+    with pytest.raises(BudgetError, match="^It is used up. Training has stopped at step 6 of 10 with a checkpoint"):
+        train("stopped", log_steps=1, progress=ask)
+    (tmp_path / "stopped" / "stop.txt").unlink()
+    figures, resumed = train("stopped", log_steps=1)
+    assert figures["resumed_from_step"] == 6
     assert same(weights(whole), weights(resumed))
 
 

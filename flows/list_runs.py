@@ -1,0 +1,31 @@
+"""All runs of a store: what each has gained, what it cost, and why those that failed did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed
+
+from flows.errors import ConfigError
+from flows.reporting.runs import count_line
+from flows.stages.endpoints import failed
+from flows.stages.runs import show_runs
+from flows.store.layout import Store
+
+
+@flow(name="list-runs")
+def list_runs(store: str = "") -> Any:
+    """Show all runs on the page `runs`, and write `runs.html` into the store, whose table can be sorted.
+
+    Args:
+        store: Folder in which the runs have left their reports. Empty means FINETUNE_STORE of the environment.
+    """
+    try:
+        place = Store(store)
+        runs = show_runs(place)
+    except ConfigError as error:
+        return failed(error)
+    except OSError as error:
+        return failed(ConfigError(f"store: {place.root} cannot be written to: {error}."))
+    return Completed(message=f"{count_line(runs)}. {place.root / 'runs.html'}")
