@@ -50,6 +50,8 @@ def test_the_parameters_of_the_main_flow():
         "gate",
         "serve",
         "resources",
+        "cost",
+        "budget",
         "run",
     ]
     assert list(SCHEMAS["explain"]["properties"]) == list(schema["properties"]), "one's parameters fit the other"
