@@ -19,7 +19,9 @@ from flows.cost.cost import total
 from flows.cost.counter import Counter
 from flows.cost.meter import Meter
 from flows.errors import BudgetError, ConfigError, TransientError
+from flows.gpus.inventory import gpus
 from flows.gpus.leases import lease, leased_here
+from flows.gpus.leases import problems as gpu_problems
 from flows.progress import Progress
 from flows.stages.call import StageCall
 from flows.stages.former import DEPENDS, DONE, remember, remembered
@@ -217,6 +219,8 @@ def _gpus(run: RunContext, call: StageCall, waiting: Told) -> Iterator[tuple[dic
     if not wanted.gpus or not leased_here() or wanted.nodes > 1:  # a cluster gives its cards itself
         yield {}, ()
         return
+    if found := gpu_problems(wanted.gpus, size_gib(wanted.gpu_memory), gpus()):
+        raise ConfigError([f"resources.{call.name}.{line}" for line in found])
     with lease(wanted.gpus, f"{run.run_name} ({call.name})", waiting, size_gib(wanted.gpu_memory)) as got:
         waiting("")
         run.logger.info("%s has GPU %s.", call.name, ", ".join(map(str, got.devices)))

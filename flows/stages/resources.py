@@ -102,6 +102,9 @@ def problems(wanted: StageResources, where: str) -> list[str]:
     found = []
     if wanted.gpus > 1 and wanted.gpus != int(wanted.gpus):
         found.append(f"{where}.gpus: {wanted.gpus:g} is neither a share of one card (below 1) nor whole ones.")
+    for field in ("memory", "gpu_memory", "shm"):
+        if (words := getattr(wanted, field)) and not size_bytes(words):
+            found.append(f"{where}.{field}: {words} is nothing; leave it empty for as much as there is.")
     if wanted.gpu_memory and not wanted.gpus:
         found.append(f"{where}.gpu_memory: {wanted.gpu_memory} of no GPU; say in gpus how many.")
     if wanted.nodes > 1 and 0 < wanted.gpus < 1:

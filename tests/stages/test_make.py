@@ -13,6 +13,7 @@ from flows.stages.call import StageCall
 from flows.stages.make import artifact_of, finished, make
 from flows.stages.preflight import check_store
 from flows.stages.registry import STAGES, Stage
+from flows.stages.resources import StageResources
 from flows.stages.run_context import RunContext, RunOptions
 from flows.store.attempts import SupersededError, take
 from flows.store.layout import Store
@@ -115,3 +116,14 @@ def test_a_store_that_cannot_be_written_to_is_named_with_its_field(monkeypatch, 
     run = RunContext(Store(given, "run.store"), RunOptions(), "first", "run-first", "local")
     with pytest.raises(ConfigError, match=f"^{field}: the folder /proc/store cannot be written to: .*Choose another"):
         check_store(run)
+
+
+def test_more_cards_than_this_machine_has_are_refused_with_their_field(tmp_path, monkeypatch):
+    monkeypatch.setitem(STAGES, "own", STAGES["own"].model_copy(update={"heavy": True}))
+    monkeypatch.setenv("FINETUNE_GPUS", "2")
+    monkeypatch.setenv("FINETUNE_LEASES", str(tmp_path / "leases"))
+    run = RunContext(Store(str(tmp_path / "store")), RunOptions(), "the-id", "the-name", "demo")
+    call = StageCall("own", Settings(), {}, {}, resources=StageResources(gpus=3))
+    with pytest.raises(ConfigError, match=r"resources\.own\.gpus: 3 asked for, this machine has 2\."):
+        make(run, call, refresh=False, waiting=nothing_told)
+    assert not (tmp_path / "leases").exists(), "nobody waits"

@@ -55,6 +55,14 @@ def test_what_can_work_nowhere_is_told_all_at_once():
     assert problems(StageResources(gpu_memory="8g"), "r") == ["r.gpu_memory: 8g of no GPU; say in gpus how many."]
 
 
+def test_a_size_of_nothing_is_refused():
+    # An engine takes 0 for no limit at all.
+    assert problems(StageResources(memory="0g", shm="0.0m"), "resources.finetune") == [
+        "resources.finetune.memory: 0g is nothing; leave it empty for as much as there is.",
+        "resources.finetune.shm: 0.0m is nothing; leave it empty for as much as there is.",
+    ]
+
+
 def test_more_than_the_machine_has_is_told():
     cpu, memory = machine_problems(StageResources(cpu=4096, memory="900t"), "resources.prepare")
     assert cpu.startswith("resources.prepare.cpu: 4096 cores asked for, this machine has ")
