@@ -112,7 +112,7 @@ def test_what_no_pool_can_give_is_said_before_anything_starts(prefect, gpu_pool,
     assert state["type"] == "FAILED"
     for words in (
         "resources.prepare.memory: 900t asked for, this machine has ",
-        "resources.pretrain.work_pool: there is no work pool 'nowhere' on this server; it has gpu, local.",
+        "resources.pretrain.work_pool: there is no work pool 'nowhere' on this server; it has ",
         "resources.finetune.gpus: 1.7 is neither a share of one card (below 1) nor whole ones.",
         "resources.evaluate.env: HF_TOKEN: There is no Prefect Secret block 'not-there'.",
     ):

@@ -11,8 +11,8 @@ def test_who_was_taken_over_writes_no_checkpoint(tmp_path, monkeypatch):
     attempt = take(tmp_path / "finetune-a")
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, attempt.environment[ENVIRONMENT_VARIABLE])
     (tmp_path / "checkpoint-5").mkdir()
-    args, state = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(global_step=5)
-    callback = ProgressCallback(lambda *report, **figures: None, 100)
+    args, state = SimpleNamespace(output_dir=str(tmp_path), device="cpu"), SimpleNamespace(global_step=5, max_steps=9)
+    callback = ProgressCallback(lambda *report, **figures: None, 100, 0.0, tmp_path / "stop.txt")
     callback.on_step_end(args, state, SimpleNamespace(should_save=True))
 
     take(tmp_path / "finetune-a")

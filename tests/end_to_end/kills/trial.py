@@ -99,18 +99,21 @@ def trial(prefect, plain, what, share):
 
 
 def _killed(prefect, plain, what, share, watch):
-    """Start a run and kill; if it was quicker than the one before and there is nothing left to kill, once more."""
+    """Start a run and kill; if it was over before that, once more, by its own duration."""
+    length = plain.seconds[what]
     for _ in range(3):
         run_id = prefect.start(**PARAMETERS)
         if what in ("child", "flow", "cancel"):
             wait_for(lambda: prefect.targets("child" if what == "child" else "flow"), 120)
-        time.sleep(share * plain.seconds[what])
-        if prefect.state(run_id)["type"] not in FINAL and _strike(prefect, what, run_id):
+        began = time.monotonic()
+        while not (over := prefect.state(run_id)["type"] in FINAL) and time.monotonic() - began < share * length:
+            time.sleep(0.1)
+        if not over and _strike(prefect, what, run_id):
             return run_id
+        length = 0.8 * (time.monotonic() - began)
         prefect.wait(run_id)
         forget_training(prefect)
         watch.begin()
-        share *= 0.8
     raise AssertionError(f"there was no {what} to kill")
 
 
