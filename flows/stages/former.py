@@ -10,10 +10,7 @@ from typing import Any
 from flows.stages.call import StageCall
 from flows.stages.keys import differences, distance
 from flows.store.files import read_json, write_json
-from flows.store.layout import Store
-
-DEPENDS = "depends.json"
-DONE = "done.json"
+from flows.store.layout import DEPENDS, DONE, Store
 
 
 @dataclass(frozen=True)

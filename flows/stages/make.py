@@ -19,18 +19,25 @@ from flows.cost.cost import total
 from flows.cost.counter import Counter
 from flows.cost.meter import Meter
 from flows.errors import BudgetError, ConfigError, TransientError
-from flows.gpus.inventory import gpus
-from flows.gpus.leases import lease, leased_here
-from flows.gpus.leases import problems as gpu_problems
+from flows.gpus.leases import lease
 from flows.progress import Progress
 from flows.stages.call import StageCall
-from flows.stages.former import DEPENDS, DONE, remember, remembered
-from flows.stages.resources import machine_problems, plain_variables, processes, secret_blocks, size_gib
+from flows.stages.former import remember, remembered
+from flows.stages.resources import (
+    card_problems,
+    leases_cards,
+    machine_problems,
+    plain_variables,
+    processes,
+    secret_blocks,
+    size_gib,
+)
 from flows.stages.run_child import Measured, Team, run_child
 from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact, damage, publish
 from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
+from flows.store.layout import DEPENDS, DONE
 from flows.training.config import TrainingSection
 from flows.training.team import share
 
@@ -169,10 +176,12 @@ def team_problems(call: StageCall, where: str) -> list[str]:
     """Several processes for a stage that is no work of a team, or shares of a batch that cannot be, a line each."""
     wanted = call.resources
     if not call.stage.team:
-        several = [f"processes: {wanted.processes}"] * (wanted.processes > 1) + [f"nodes: {wanted.nodes}"] * (
-            wanted.nodes > 1
-        )
-        return [f"{where}.{words}, but only training is shared between processes." for words in several]
+        asked = {"processes": wanted.processes, "nodes": wanted.nodes}
+        return [
+            f"{where}.{field}: {count}, but only training is shared between processes."
+            for field, count in asked.items()
+            if count > 1
+        ]
     if isinstance(call.config, TrainingSection):
         try:
             share(call.config.batch_size, call.config.accumulation, processes(wanted) * wanted.nodes)
@@ -216,11 +225,11 @@ def _cost(run: RunContext, workdir: Path) -> dict[str, Any]:
 def _gpus(run: RunContext, call: StageCall, waiting: Told) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     """Lease the stage's GPUs on this machine; the child's environment, and the descriptors that it must inherit."""
     wanted = call.resources
-    if not wanted.gpus or not leased_here() or wanted.nodes > 1:  # a cluster gives its cards itself
+    if not leases_cards(wanted):
         yield {}, ()
         return
-    if found := gpu_problems(wanted.gpus, size_gib(wanted.gpu_memory), gpus()):
-        raise ConfigError([f"resources.{call.name}.{line}" for line in found])
+    if found := card_problems(wanted, f"resources.{call.name}"):
+        raise ConfigError(found)
     with lease(wanted.gpus, f"{run.run_name} ({call.name})", waiting, size_gib(wanted.gpu_memory)) as got:
         waiting("")
         run.logger.info("%s has GPU %s.", call.name, ", ".join(map(str, got.devices)))

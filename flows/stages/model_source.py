@@ -11,9 +11,9 @@ from flows.config import Config
 from flows.errors import ConfigError, ServingError
 from flows.reporting.contract import RunReport
 from flows.serving.config import ServeConfig
-from flows.store.artifacts import MANIFEST, Artifact, damage
+from flows.store.artifacts import Artifact, damage
 from flows.store.files import read_json
-from flows.store.layout import Store
+from flows.store.layout import MANIFEST, Store
 
 
 class ModelSource(Config):

@@ -14,7 +14,6 @@ from typing import Any
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.logging.loggers import flow_run_logger
-from prefect.settings import PREFECT_UI_URL
 from prefect.states import State
 from pydantic import ValidationError
 
@@ -27,6 +26,7 @@ from flows.reporting.write import write_report
 from flows.stages.notice_send import send
 from flows.stages.opening import open_store
 from flows.stages.report import report_of
+from flows.stages.run_context import page_of
 from flows.stages.unchanged import NAME as NOTHING_CHANGED
 from flows.store.files import read_json, write_json
 
@@ -54,8 +54,7 @@ def tell(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
 def message(flow_run: FlowRun, state: State[Any], title: str, folder: Path | None) -> Notice:
     """What is told of a run that ended in this state and left its report, if it has one, in the folder."""
     report = report_of(folder) if folder else None
-    ui = PREFECT_UI_URL.value()
-    url = f"{str(ui).rstrip('/')}/runs/flow-run/{flow_run.id}" if ui else ""
+    url = page_of(str(flow_run.id))
     words = state.message or ""
     if state.is_failed():
         return notices.of_failure(title, str(flow_run.id), flow_run.name, url, words, report)

@@ -13,9 +13,6 @@ from flows.cost.budget import problems as budget_problems
 from flows.errors import ConfigError, FinetuneError
 from flows.evaluation import embedders, judge
 from flows.evaluation.config import EvaluationConfig
-from flows.gpus.inventory import gpus
-from flows.gpus.leases import leased_here
-from flows.gpus.leases import problems as gpu_problems
 from flows.serving.config import ServeConfig
 from flows.serving.records import load
 from flows.serving.registry import RUNTIMES
@@ -24,7 +21,7 @@ from flows.stages.judge import judge_endpoint
 from flows.stages.make import secret
 from flows.stages.notice_blocks import notice_problems
 from flows.stages.placement import pool_problems
-from flows.stages.resources import Resources, StageResources, machine_problems, problems, secret_blocks, size_gib
+from flows.stages.resources import Resources, StageResources, card_problems, machine_problems, problems, secret_blocks
 from flows.stages.run_context import RunContext, RunOptions
 from flows.stages.variants import TrainingVariant, trainings
 from flows.store.files import write_json
@@ -94,9 +91,7 @@ def needs_problems(needs: Iterable[tuple[str, StageResources]]) -> list[str]:
         if wanted.work_pool:
             pools[f"{where}.work_pool"] = wanted.work_pool
             continue
-        found += machine_problems(wanted, where)
-        if wanted.gpus and leased_here() and wanted.nodes == 1:
-            found += [f"{where}.{line}" for line in gpu_problems(wanted.gpus, size_gib(wanted.gpu_memory), gpus())]
+        found += machine_problems(wanted, where) + card_problems(wanted, where)
         found += _secret_problems(wanted.env, where)
     return found + pool_problems(pools)
 

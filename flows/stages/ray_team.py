@@ -13,7 +13,7 @@ from typing import Any
 
 from flows.errors import ConfigError, FinetuneError
 from flows.stages.child import die_with_parent
-from flows.stages.team_child import first_error, member
+from flows.stages.team_child import member, tell_result
 from flows.store.files import write_json
 
 ADDRESS = "RAY_ADDRESS"
@@ -31,10 +31,7 @@ def main(request_file: Path) -> int:
     except FinetuneError as error:
         write_json(result, {"error": {"message": str(error), "retryable": error.retryable}})
         return 1
-    told = None if done else first_error(result)
-    if told is not None:
-        write_json(result, {"error": told})
-    return 0 if done else 1
+    return tell_result(result, done)
 
 
 def _train(request: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import flows
+from flows.training.config import STOP_FILE
 
 PACKAGE = Path(flows.__file__).parent
 
@@ -88,7 +89,7 @@ STAGES = {
             libraries=TRAINING_LIBRARIES,
             unimportant=TRAINING_UNIMPORTANT,
             team=True,
-            stop_file="stop.txt",
+            stop_file=STOP_FILE,
         ),
         Stage(
             name="finetune",
@@ -99,7 +100,7 @@ STAGES = {
             libraries=TRAINING_LIBRARIES,
             unimportant=TRAINING_UNIMPORTANT,
             team=True,
-            stop_file="stop.txt",
+            stop_file=STOP_FILE,
         ),
         Stage(
             name="evaluate",

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from pydantic import Field
 
 from flows.config import Config
-from flows.gpus.inventory import PRETENDED
+from flows.gpus.inventory import PRETENDED, gpus
+from flows.gpus.leases import leased_here
+from flows.gpus.leases import problems as lease_problems
 
 SIZE = r"^$|^[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]i?[bB]?)$"
 UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -132,6 +134,18 @@ def machine_problems(wanted: StageResources, where: str) -> list[str]:
         there = f"this machine has {memory / 2**30:.1f} GiB"
         found.append(f"{where}.memory: {wanted.memory} asked for, {there}.")
     return found
+
+
+def leases_cards(wanted: StageResources) -> bool:
+    """Whether its GPUs are leased on the machine that it runs on; an engine or a cluster gives them itself."""
+    return wanted.gpus > 0 and leased_here() and wanted.nodes == 1
+
+
+def card_problems(wanted: StageResources, where: str) -> list[str]:
+    """What can never be leased of this machine's cards, a line each."""
+    if not leases_cards(wanted):
+        return []
+    return [f"{where}.{line}" for line in lease_problems(wanted.gpus, size_gib(wanted.gpu_memory), gpus())]
 
 
 def processes(wanted: StageResources) -> int:

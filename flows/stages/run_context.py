@@ -100,9 +100,7 @@ class RunContext:
     @property
     def run_url(self) -> str:
         """The run's page in the Prefect UI; empty without one."""
-        return (
-            f"{str(PREFECT_UI_URL.value()).rstrip('/')}/runs/flow-run/{self.run_id}" if PREFECT_UI_URL.value() else ""
-        )
+        return page_of(self.run_id)
 
     @property
     def ledger(self) -> Path:
@@ -132,6 +130,12 @@ class RunContext:
                 write_json(path, {"stage": stage, "done": done, "total": total, "note": note, "figures": figures})
 
         return report
+
+
+def page_of(run_id: str) -> str:
+    """A run's page in the Prefect UI; empty without one."""
+    ui = PREFECT_UI_URL.value()
+    return f"{str(ui).rstrip('/')}/runs/flow-run/{run_id}" if ui else ""
 
 
 def current_run(options: RunOptions, prices: Prices = Prices(), budget: Budget = Budget()) -> RunContext:

@@ -16,13 +16,14 @@ from pydantic import BaseModel
 from flows.errors import FinetuneError, is_disk_full
 from flows.reporting.contract import StageStatus
 from flows.stages.call import StageCall
-from flows.stages.former import DONE, Former, nearest
+from flows.stages.former import Former, nearest
 from flows.stages.make import artifact_of, finished, make
 from flows.stages.placement import make_elsewhere
 from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact
 from flows.store.files import read_json, write_json
 from flows.store.garbage import USES
+from flows.store.layout import DONE
 
 _USES = threading.Lock()
 RETRIES = 3

@@ -34,6 +34,17 @@ def member(request: dict[str, Any]) -> bool:
     return "error" not in found
 
 
+def tell_result(result: Path, done: bool, killed: bool = False) -> int:
+    """What a leader ends with: the exit code; if the team failed, the first error is in the result file.
+
+    Of a member that was `killed` the others only say that it is gone: then nothing is told, as for a killed child.
+    """
+    error = None if done else first_error(result)
+    if error is not None and not (killed and error["retryable"]):
+        write_json(result, {"error": error})
+    return 0 if done else 1
+
+
 def first_error(result: Path) -> dict[str, Any] | None:
     """Of the members' errors the one that most likely began it; None if none told one (it was killed).
 

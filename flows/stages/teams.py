@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.stages.child import die_with_parent
-from flows.stages.team_child import LEADER, first_error
-from flows.store.files import write_json
+from flows.stages.team_child import LEADER, tell_result
 
 MEMBER = "flows.stages.team_child"
 
@@ -26,12 +25,7 @@ def main(request_file: Path) -> int:
     done, killed = _torchrun(
         [f"--nproc-per-node={count}", "--standalone", "--max-restarts=0", "-m", MEMBER, str(request_file)]
     )
-    result = Path(request["result"])
-    error = None if done else first_error(result)
-    # Of one that was killed the others only say that it is gone.
-    if error is not None and not (killed and error["retryable"]):
-        write_json(result, {"error": error})
-    return 0 if done else 1
+    return tell_result(Path(request["result"]), done, killed)
 
 
 def _torchrun(arguments: list[str]) -> tuple[bool, bool]:

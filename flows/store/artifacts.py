@@ -15,10 +15,8 @@ from flows.store import verified
 from flows.store.attempts import Attempt
 from flows.store.digest import folder_checksums, value_digest
 from flows.store.files import read_json, write_json
-from flows.store.layout import Store
+from flows.store.layout import MANIFEST, Store
 from flows.store.locks import alone
-
-MANIFEST = "manifest.json"
 
 
 class Artifact(BaseModel):
@@ -59,7 +57,7 @@ def publish(
             if place.exists():  # put aside what is left, then take its place
                 place.rename(place.with_name(f".damaged-{place.name}-{time.time_ns()}"))
             folder.rename(place)
-            verified.remember(place, list(checksums), memo(store, artifact))
+            verified.remember(place, list(checksums), store.memo(place))
             return artifact
     shutil.rmtree(folder)
     return artifact
@@ -73,9 +71,4 @@ def manifest(artifact: Artifact) -> dict[str, Any] | None:
 
 def damage(store: Store, artifact: Artifact) -> str:
     """What is wrong with the artifact, in words, empty if nothing is: every file is read once, and when it changed."""
-    return verified.damage(Path(artifact.path), manifest(artifact), artifact.digest, memo(store, artifact))
-
-
-def memo(store: Store, artifact: Artifact) -> Path:
-    """The file that keeps what of the artifact was verified."""
-    return store.verified / f"{artifact.kind}-{artifact.digest[:24]}.json"
+    return verified.damage(Path(artifact.path), manifest(artifact), artifact.digest, store.memo(Path(artifact.path)))

@@ -56,6 +56,12 @@ class Attempt:
         if self.lease is not None:
             self.lease.check()
 
+    def ask(self) -> None:
+        """The same, asked anew of whoever knows past this machine."""
+        self.check()
+        if self.lease is not None:
+            self.lease.ask()
+
     @contextmanager
     def committing(self) -> Iterator[None]:
         """While this lasts nobody can take the work over: what is written in it is written by the newest attempt.
@@ -64,9 +70,7 @@ class Attempt:
             SupersededError: it is not the newest.
         """
         with alone(_lock(self.file)):
-            self.check()
-            if self.lease is not None:
-                self.lease.ask()
+            self.ask()
             yield
 
     @property

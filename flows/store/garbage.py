@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.store.files import read_json
-from flows.store.layout import Store
+from flows.store.layout import DONE, Store
 
-DONE = "done.json"
 USES = "uses.json"
 DAY_S = 86_400
 
@@ -68,7 +67,7 @@ def remove(store: Store, garbage: list[Garbage]) -> int:
         for key in makers.get(one.path, [one.key] if one.key else []):
             (store.work(key) / DONE).unlink(missing_ok=True)
             (store.results / key).unlink(missing_ok=True)
-        (store.verified / f"{one.path.parent.name}-{one.path.name}.json").unlink(missing_ok=True)
+        store.memo(one.path).unlink(missing_ok=True)
         trash = one.path.with_name(f".removed-{one.path.name}-{os.getpid()}")
         one.path.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)

@@ -15,6 +15,9 @@ from flows.store.paths import folder
 from flows.store.version import check
 
 ENVIRONMENT_VARIABLE = "FINETUNE_STORE"
+MANIFEST = "manifest.json"  # of an artifact: what it is, its files
+DONE = "done.json"  # of a key: what its work has made
+DEPENDS = "depends.json"  # of a key: from what
 
 
 class Store:
@@ -64,6 +67,10 @@ class Store:
     def failure(self, run_id: str) -> Path:
         """The file in which a stage's own run says whether a retry may help."""
         return self.root / "failures" / f"{run_id}.json"
+
+    def memo(self, artifact: Path) -> Path:
+        """The file that keeps what of an artifact, by its place, was verified."""
+        return self.verified / f"{artifact.parent.name}-{artifact.name}.json"
 
     def place(self, path: str) -> Path:
         """Where something of the store is on this machine, from its path relative to the store, or a whole one."""

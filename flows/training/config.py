@@ -11,6 +11,7 @@ from flows.config import Config
 
 TargetModule = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ALL_PROJECTIONS: list[TargetModule] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+STOP_FILE = "stop.txt"  # in the working folder: asks a training to stop, and says why
 
 
 class LoraSection(Config):

@@ -12,12 +12,11 @@ from flows.progress import Progress
 from flows.training import team
 from flows.training.chat import stop_ids
 from flows.training.checkpoints import newest_whole
-from flows.training.config import FinetuneConfig, TrainingSection
+from flows.training.config import STOP_FILE, FinetuneConfig, TrainingSection
 from flows.training.loading import attention, load_for_training, load_tokenizer, precision
 from flows.training.progress_callback import ProgressCallback
 
 Examples = list[dict[str, Any]]
-STOP = "stop.txt"  # in the working folder: asks a training to stop, and says why
 
 
 def train(
@@ -67,7 +66,7 @@ def _train(
     trainer = build_trainer(section, base, tokenizer, examples, workdir / "checkpoints")
     tokens, supervised = count_tokens(trainer.train_dataset)
     callback = ProgressCallback(
-        progress, tokens * section.epochs, training_flops_per_token(trainer.model), workdir / STOP
+        progress, tokens * section.epochs, training_flops_per_token(trainer.model), workdir / STOP_FILE
     )
     trainer.add_callback(callback)
     with team.together().main_process_first():  # it removes torn ones

@@ -14,12 +14,12 @@ from typing import Any
 
 from flows.stages.call import StageCall
 from flows.stages.explanation import look
-from flows.stages.former import DEPENDS, DONE, remembered
+from flows.stages.former import remembered
 from flows.stages.run_context import RunContext, RunOptions
 from flows.store import garbage
 from flows.store.artifacts import publish
 from flows.store.files import write_json
-from flows.store.layout import Store
+from flows.store.layout import DEPENDS, DONE, Store
 from flows.training.config import FinetuneConfig
 from tests.benchmarks.rows import Row, compare
 

@@ -5,12 +5,12 @@ import pytest
 
 from flows.errors import ConfigError
 from flows.stages.call import StageCall
-from flows.stages.former import DONE, nearest, remember
+from flows.stages.former import nearest, remember
 from flows.stages.resources import StageResources
 from flows.stages.run_context import RunContext, RunOptions
 from flows.stages.stage_request import StageRequest, call_of, request_of
 from flows.store.files import write_json
-from flows.store.layout import Store
+from flows.store.layout import DONE, Store
 from flows.training.config import FinetuneConfig
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from flows.store.attempts import Attempt, SupersededError
 from flows.store.bucket.client import Bucket, BucketError
-from flows.store.bucket.folders import MANIFEST, DamagedError, pull, push, remove
+from flows.store.bucket.folders import DamagedError, pull, push, remove
 from flows.store.digest import folder_checksums
+from flows.store.layout import MANIFEST
 
 FOLDERS = "checkpoint-*"
 MARK = "whole.json"  # who writes a checkpoint leaves this in it last
@@ -71,14 +72,8 @@ def push_checkpoint(bucket: Bucket, name: str, folder: Path, step: int, attempt:
     source = folder / f"checkpoint-{step}"
     checksums = folder_checksums(source)
     files = {file: {"sha256": sha, "bytes": (source / file).stat().st_size} for file, sha in checksums.items()}
-
-    def check() -> None:
-        attempt.check()
-        if attempt.lease is not None:
-            attempt.lease.ask()
-
-    check()
-    push(bucket, source, f"{name}/checkpoint-{step}", {"step": step, "files": files}, check)
+    attempt.ask()
+    push(bucket, source, f"{name}/checkpoint-{step}", {"step": step, "files": files}, attempt.ask)
     for older in (found for found in steps(bucket, name) if found < step):
         remove(bucket, f"{name}/checkpoint-{older}")
 

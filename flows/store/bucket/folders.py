@@ -13,8 +13,8 @@ from typing import Any
 from flows.store.bucket.client import Bucket
 from flows.store.digest import file_digest
 from flows.store.files import write_json
+from flows.store.layout import MANIFEST
 
-MANIFEST = "manifest.json"
 THREADS = 8
 TRIES = 2
 

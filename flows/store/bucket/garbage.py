@@ -11,8 +11,8 @@ from typing import Any
 from flows.store import garbage as local
 from flows.store.bucket import lease
 from flows.store.bucket.client import Bucket, Entry
-from flows.store.bucket.folders import MANIFEST
-from flows.store.bucket.shared import DONE, SharedStore
+from flows.store.bucket.shared import SharedStore
+from flows.store.layout import DONE, MANIFEST
 
 
 @dataclass

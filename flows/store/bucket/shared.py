@@ -31,14 +31,13 @@ from flows.store.attempts import Attempt, SupersededError, take
 from flows.store.bucket import checkpoints, lease
 from flows.store.bucket.address import Address
 from flows.store.bucket.client import Bucket, BucketError
-from flows.store.bucket.folders import MANIFEST, DamagedError, pull, push, remove
+from flows.store.bucket.folders import DamagedError, pull, push, remove
 from flows.store.files import read_json, write_atomically
-from flows.store.layout import Store
+from flows.store.layout import DEPENDS, DONE, MANIFEST, Store
 from flows.store.locks import alone, locked
 from flows.store.version import FILE, LAYOUT, known
 
 CACHE = "FINETUNE_CACHE"
-DEPENDS, DONE = "depends.json", "done.json"
 NOT_SHARED = {"progress.json"}
 THREADS = 16
 
@@ -148,7 +147,7 @@ class SharedStore(Store):
                 remove(self.bucket, name)
                 return False
             if manifest is not None:
-                verified.remember(place, list(manifest["files"]), self.verified / f"{parts[1]}-{parts[2]}.json")
+                verified.remember(place, list(manifest["files"]), self.memo(place))
             return manifest is not None
 
     def restore(self, path: str) -> bool:
@@ -261,9 +260,7 @@ class SharedStore(Store):
         manifest = read_json(place / MANIFEST)
         if not isinstance(manifest, dict):
             return False
-        parts = Path(name).parts
-        memo = self.verified / f"{parts[1]}-{parts[2]}.json"
-        if verified.damage(place, manifest, manifest["digest"], memo):
+        if verified.damage(place, manifest, manifest["digest"], self.memo(place)):
             return False
         push(self.bucket, place, name, manifest, check)
         return True
