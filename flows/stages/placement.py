@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import time
 from itertools import count
 from typing import Any
@@ -25,6 +26,8 @@ from flows.stages.stage_request import StageRequest, request_of
 from flows.store.files import read_json
 
 FLOW = "run-stage"
+PROJECT = "prefect-finetune"
+VERSION = f"{PROJECT} {importlib.metadata.version(PROJECT)}"  # of the deployments that `make deploy` makes for pools
 POLL_S = 1.0
 
 
@@ -61,9 +64,15 @@ def pool_problems(wanted: dict[str, str]) -> list[str]:
     with get_client(sync_client=True) as client:
         for field, pool in wanted.items():
             try:
-                client.read_deployment_by_name(f"{FLOW}/{pool}")
+                there = client.read_deployment_by_name(f"{FLOW}/{pool}").version or ""
             except ObjectNotFound:
                 found.append(f"{field}: {_no_deployment(client, pool)}")
+                continue
+            if there.startswith(PROJECT) and there != VERSION:
+                found.append(
+                    f"{field}: {FLOW}/{pool} is of {there}, and this run of {VERSION}. Bring the workers of both to "
+                    "one version, then make deploy."
+                )
     return found
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import tenacity
 
 
 def value_digest(value: Any) -> str:
@@ -45,13 +48,23 @@ def code_digest(*sources: Path) -> str:
         for file in files:
             name = f"{source.name}/{file.relative_to(source).as_posix()}" if source.is_dir() else source.name
             if file.suffix == ".py":
-                parts[name] = hashlib.sha256(_meaning(file.read_text("utf-8")).encode()).hexdigest()
+                parts[name] = _meaning(file.read_text("utf-8"))
             elif file.suffix in {".yaml", ".jinja"}:
                 parts[name] = file_digest(file)
     return value_digest(parts)
 
 
+# CPython 3.11 counts the depth of a tree for all threads together, and raises when two build one at the same moment
+# ("AST constructor recursion depth mismatch").
+@cache
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(SystemError),
+    stop=tenacity.stop_after_attempt(20),
+    wait=tenacity.wait_random(0, 0.05),
+    reraise=True,
+)
 def _meaning(code: str) -> str:
+    """SHA-256 of what Python code does."""
     tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
@@ -61,4 +74,4 @@ def _meaning(code: str) -> str:
             value = body[0].value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 body.pop(0)
-    return ast.dump(tree)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -13,6 +13,7 @@ from tests.end_to_end.test_runs import children, wait_for
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(420)]
 POOL = "gpu"
+WORKERS = ("gpu-1", "gpu-2", "gpu-3")
 ON_GPU = {"finetune": {"work_pool": POOL, "gpus": 1}}
 # So long that there is time to kill it: checkpoints every step, many epochs.
 LONG = SMALL | {"finetune": SMALL["finetune"] | {"epochs": 40, "checkpoint_steps": 5}}
@@ -20,17 +21,21 @@ LONG = SMALL | {"finetune": SMALL["finetune"] | {"epochs": 40, "checkpoint_steps
 
 @pytest.fixture(scope="module")
 def gpu_pool(prefect, tmp_path_factory):
-    """A work pool with one worker on a machine with two pretended cards; its environment."""
+    """A work pool with three workers, a run each, on a machine with two pretended cards; their environment."""
     leases = tmp_path_factory.mktemp("leases")
     prefect.local.prefect(prefect.port, "work-pool", "create", POOL, "--type", "process")
     prefect.local.apply(prefect.port)
     environment = prefect.local.environment(prefect.port) | {"FINETUNE_GPUS": "2", "FINETUNE_LEASES": str(leases)}
-    with (leases / "worker.log").open("w") as log:
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "gpu-1"]
-        worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    start = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--limit", "1", "--name"]
+    workers = []
+    for name in WORKERS:
+        with (leases / f"{name}.log").open("w") as log:
+            command = [*start, name]
+            workers += [subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)]
     yield environment
-    os.killpg(worker.pid, signal.SIGKILL)  # its runs have ended; in order it would take its time
-    worker.wait()
+    for worker in workers:
+        os.killpg(worker.pid, signal.SIGKILL)  # its runs have ended; in order it would take its time
+        worker.wait()
 
 
 def stage_runs(prefect, run_id):
@@ -58,6 +63,7 @@ def test_variants_train_side_by_side_on_cards_of_their_own_and_the_best_goes_on(
     assert {run["work_pool_name"] for run in runs} == {POOL}
     assert sorted(run["name"].rpartition("finetune-")[2] for run in runs) == ["fast", "middle", "slow"]
     logs = {run["id"]: prefect.log(run["id"]) for run in runs}
+    assert all(any(f"Worker '{name}' submitting" in log for log in logs.values()) for name in WORKERS)
     cards = [card for card in ("0", "1") for log in logs.values() if f"has GPU {card}." in log]
     assert len(cards) == 3
     waits = [run for run in runs if "Waiting for 1 GPU: " in logs[run["id"]]]
@@ -117,6 +123,17 @@ def test_what_no_pool_can_give_is_said_before_anything_starts(prefect, gpu_pool,
         "resources.evaluate.env: HF_TOKEN: There is no Prefect Secret block 'not-there'.",
     ):
         assert words in state["message"]
+    assert stage_runs(prefect, run_id) == []
+
+
+def test_a_pool_of_another_version_of_the_project_is_refused_before_anything_starts(prefect, gpu_pool, glossary):
+    deployment = prefect.ask("GET", f"/deployments/name/run-stage/{POOL}")
+    prefect.ask("PATCH", f"/deployments/{deployment['id']}", json={"version": "prefect-finetune 0.0.1"})
+    run_id, state = prefect.run(**SMALL, sources=glossary, resources=ON_GPU)
+    prefect.ask("PATCH", f"/deployments/{deployment['id']}", json={"version": deployment["version"]})
+    assert state["type"] == "FAILED"
+    words = "resources.finetune.work_pool: run-stage/gpu is of prefect-finetune 0.0.1, and this run of "
+    assert words + deployment["version"] in state["message"]
     assert stage_runs(prefect, run_id) == []
 
     run_id, state = prefect.run(**SMALL, sources=glossary, resources={"finetune": {"gpus": 3, "work_pool": POOL}})

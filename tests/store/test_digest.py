@@ -1,3 +1,5 @@
+import ast
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,3 +45,21 @@ def test_a_folder_digest_sees_names_and_content_but_not_times(tmp_path):
     assert folder_digest(tmp_path) == before
     (tmp_path / "a").rename(tmp_path / "b")
     assert folder_digest(tmp_path) != before
+
+
+def test_a_tree_that_another_thread_has_disturbed_is_built_again(tmp_path, monkeypatch):
+    file = tmp_path / "a.py"
+    file.write_text("def f():\n    return 'of this test alone'\n")
+    parse, tries = ast.parse, []
+
+    def disturbed(code):
+        tries.append(code)
+        if len(tries) < 3:
+            raise SystemError("AST constructor recursion depth mismatch (before=57, after=75)")
+        return parse(code)
+
+    monkeypatch.setattr(ast, "parse", disturbed)
+    found = code_digest(tmp_path)
+    assert len(tries) == 3
+    file.write_text("def f():\n    return 'other'\n")
+    assert code_digest(tmp_path) != found
