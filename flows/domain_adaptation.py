@@ -18,7 +18,7 @@ from flows.corpus.ladder import SplitConfig
 from flows.corpus.sources.registry import Sources
 from flows.cost.budget import Budget
 from flows.cost.prices import Prices
-from flows.errors import FinetuneError, is_disk_full
+from flows.errors import FinetuneError
 from flows.evaluation.config import EvaluationConfig, GatePolicy
 from flows.reporting.contract import EndpointReport, RunReport, StageReport, VariantReport
 from flows.reporting.markdown import verdict_line
@@ -91,8 +91,7 @@ def domain_adaptation(
     except FinetuneError as error:
         return reports.failed(context, line.stages, error.stage if isinstance(error, StageError) else "", str(error))
     except OSError as error:
-        full = "the disk is full; free some space and run again: " if is_disk_full(error) else ""
-        return reports.failed(context, line.stages, "", f"{full}{error}. The store is {context.store.root}.")
+        return reports.failed_by_the_system(context, line.stages, error)
     reasons = "" if report.gate.passed else f" Nothing is served. {'; '.join(report.gate.reasons)}."
     return Completed(message=verdict_line(report) + reasons)
 

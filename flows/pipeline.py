@@ -99,6 +99,8 @@ def pipeline(
         return end
     except FinetuneError as error:
         return reports.failed(context, line.stages, error.stage if isinstance(error, StageError) else "", str(error))
+    except OSError as error:
+        return reports.failed_by_the_system(context, line.stages, error)
 
 
 def checked(

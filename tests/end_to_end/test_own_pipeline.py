@@ -41,3 +41,6 @@ def test_what_is_wrong_is_told_before_anything_runs_and_a_failed_command_with_it
     ]
     _, state = prefect.run("pipeline/example", stages=stages, run={"env": ["WORD=so it goes"]})
     assert "a: The command failed with exit code 7. Its last lines:\nso it goes" in state["message"]
+    stages = [{"name": "a", "kind": "shell", "command": "true", "files": ["mem"]}]
+    _, state = prefect.run("pipeline/example", stages=stages, sources={"folder": "/proc/self"})
+    assert (state["type"], "Input/output error" in state["message"]) == ("FAILED", True), state

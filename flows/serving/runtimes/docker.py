@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CONTAINER = True
 GRACE_S = 10
 LABEL = "prefect-finetune."
-LAST_WORDS_S = 0.5
+LAST_WORDS_S = 3.0
 LOG_TAIL = 1000
 SHARES = {"vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static"}
 NO_INIT = re.compile(r"docker-init|container-init|catatonit|init binary", re.IGNORECASE)
