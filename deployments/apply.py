@@ -26,6 +26,7 @@ from deployments import automations, stage_deployments
 from flows.errors import ConfigError, FinetuneError
 
 CHECKOUT = Path(__file__).parents[1]
+RUNS_AT_ONCE = 10  # in a new work queue; so many as start at the same moment make a server with SQLite refuse requests
 
 
 def apply() -> list[str]:
@@ -54,16 +55,26 @@ def apply() -> list[str]:
 
 
 def work_pools() -> list[str]:
-    """Create the work pools that prefect.yaml names and the server lacks, for processes; a line each."""
+    """Create the work pools and queues that prefect.yaml names and the server lacks, for processes; a line each.
+
+    A stage that has a run of its own, and what is about endpoints, waits in no such queue.
+    """
     stanzas = yaml.safe_load((CHECKOUT / "prefect.yaml").read_text("utf-8"))["deployments"]
+    wanted = {(stanza["work_pool"]["name"], stanza["work_pool"].get("work_queue_name", "")) for stanza in stanzas}
     lines = []
     with get_client(sync_client=True) as client:
-        for name in sorted({stanza["work_pool"]["name"] for stanza in stanzas}):
+        for name, queue in sorted(wanted):
             try:
                 client.read_work_pool(name)
             except ObjectNotFound:
                 client.create_work_pool(WorkPoolCreate(name=name, type="process"))
                 lines.append(f"created: work pool {name} (process)")
+            try:
+                if queue:
+                    client.read_work_queue_by_name(queue, work_pool_name=name)
+            except ObjectNotFound:
+                client.create_work_queue(queue, work_pool_name=name, concurrency_limit=RUNS_AT_ONCE)
+                lines.append(f"created: work queue {queue} of {name}, {RUNS_AT_ONCE} runs at a time")
     return lines
 
 

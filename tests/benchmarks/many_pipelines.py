@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+import tenacity
 
 from deployments.local import Local
 from tests.benchmarks.rows import Row, compare
@@ -25,9 +27,10 @@ def measure(workdir: Path) -> list[Row]:
         found = local.up()
         local.apply(found.port)
         api = f"http://127.0.0.1:{found.port}/api"
-        runs = [_start(api, number) for number in range(PIPELINES)]
+        deployment = httpx.get(f"{api}/deployments/name/pipeline/example", timeout=60).raise_for_status().json()["id"]
+        runs = [_start(api, deployment, number) for number in range(PIPELINES)]
         states, worker_mib = _follow(api, set(runs), found.worker.pid)
-        tasks = httpx.post(f"{api}/task_runs/count", json=_completed(runs), timeout=60).json()
+        tasks = _asked(f"{api}/task_runs/count", _completed(runs))
     finally:
         local.down()
     database = sum(file.stat().st_size for file in (workdir / "local" / "prefect").glob("prefect.db*")) / 1e6
@@ -40,21 +43,29 @@ def measure(workdir: Path) -> list[Row]:
     ]
 
 
+# A server under this load answers 503 at times; Prefect's own clients ask again, too.
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(httpx.HTTPError),
+    wait=tenacity.wait_fixed(1),
+    stop=tenacity.stop_after_delay(60),
+)
+def _asked(url: str, body: dict) -> Any:
+    return httpx.post(url, json=body, timeout=60).raise_for_status().json()
+
+
 def _row(name: str, where: str, ours: float, other: float, bar: str, holds: bool | None = None) -> Row:
     unit = {NAME: "lost", "many-database": "MB", "many-worker": "MiB"}[name]
     row = compare(name, where, unit, [ours], [other], bar)
     return row.model_copy(update={"holds": row.ratio < 1 if holds is None else holds})
 
 
-def _start(api: str, number: int) -> str:
+def _start(api: str, deployment: str, number: int) -> str:
     stages = [
         {"name": f"s{stage}", "kind": "shell", "command": f"true {number} {stage}", "after": [f"s{stage - 1}"][:stage]}
         for stage in range(STAGES)
     ]
-    deployment = httpx.get(f"{api}/deployments/name/pipeline/example", timeout=60).json()["id"]
-    body = {"parameters": {"stages": stages}, "state": {"type": "SCHEDULED"}}
-    answer = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json=body, timeout=60)
-    return answer.raise_for_status().json()["id"]
+    body = {"parameters": {"stages": stages}, "state": {"type": "SCHEDULED"}, "idempotency_key": str(number)}
+    return _asked(f"{api}/deployments/{deployment}/create_flow_run", body)["id"]
 
 
 def _completed(runs: list[str]) -> dict:
@@ -66,11 +77,8 @@ def _follow(api: str, runs: set[str], worker: int) -> tuple[list[str], float]:
     deadline, most = time.monotonic() + LIMIT_S, 0.0
     while True:
         most = max(most, psutil.Process(worker).memory_info().rss / 2**20)
-        try:
-            body = {"flow_runs": {"id": {"any_": list(runs)}}, "limit": 200}
-            found = httpx.post(f"{api}/flow_runs/filter", json=body, timeout=60).raise_for_status().json()
-        except httpx.HTTPError:  # a server under this load answers 503 at times, as its own clients know
-            found = []
+        body = {"flow_runs": {"id": {"any_": list(runs)}}, "limit": 200}
+        found = _asked(f"{api}/flow_runs/filter", body)
         states = [run["state_type"] for run in found]
         if len(states) == len(runs) and FINAL.issuperset(states):
             return states, most

@@ -102,3 +102,11 @@ def test_schedules_are_off_and_one_run_at_a_time(name):
     [stanza] = [stanza for stanza in STANZAS if stanza["name"] == name]
     assert [schedule["active"] for schedule in stanza["schedules"]] == [False]
     assert stanza["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+
+
+def test_runs_wait_for_one_another_in_their_queue_and_nothing_that_a_run_waits_for_does():
+    queues = {flow_of(stanza).name: set() for stanza in STANZAS}
+    for stanza in STANZAS:
+        queues[flow_of(stanza).name].add(stanza["work_pool"].get("work_queue_name"))
+    assert queues.pop("domain-adaptation") == queues.pop("pipeline") == {"runs"}
+    assert set.union(*queues.values()) == {None}

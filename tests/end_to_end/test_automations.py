@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from deployments.local import CHECKOUT
+from deployments.apply import RUNS_AT_ONCE
+from deployments.local import CHECKOUT, POOL
 from flows.progress import silent
 from flows.serving import history, records
 from flows.serving.promotion import start_endpoint
@@ -60,6 +61,15 @@ def python(prefect, *arguments):
 
 def automations(prefect):
     return {one["name"]: one for one in prefect.ask("POST", "/automations/filter", json={})}
+
+
+def test_so_many_runs_are_under_way_at_a_time_as_the_queue_says(prefect):
+    assert prefect.ask("GET", f"/work_pools/{POOL}/queues/runs")["concurrency_limit"] == RUNS_AT_ONCE
+    placed = {name: prefect.ask("GET", f"/deployments/name/{name}") for name in ("pipeline/example", "run-stage/local")}
+    assert {name: one["work_queue_name"] for name, one in placed.items()} == {
+        "pipeline/example": "runs",
+        "run-stage/local": "default",
+    }
 
 
 def test_automations_are_applied_as_often_as_one_likes(prefect, sink):
