@@ -14,14 +14,16 @@ os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", OMP_NUM_THREADS="1", TOK
 
 # In several processes (`-n`), tests that share a server or much memory stay in one; else those of a file do.
 TOGETHER = {
-    "tests/end_to_end/test_bucket.py": "another prefect",
-    "tests/end_to_end/test_docker_pool.py": "another prefect",
+    "tests/end_to_end/test_bucket.py": "a third prefect",
+    "tests/end_to_end/test_docker_pool.py": "a third prefect",
+    "tests/end_to_end/test_placement.py": "a third prefect",
+    "tests/end_to_end/test_watch_data.py": "a third prefect",
     "tests/end_to_end/test_generate.py": "another prefect",
     "tests/end_to_end/test_notices.py": "another prefect",
     "tests/end_to_end/test_own_pipeline.py": "another prefect",
+    "tests/end_to_end/test_prefect_down.py": "another prefect",
     "tests/end_to_end/test_promotion.py": "another prefect",
     "tests/end_to_end/test_tokens.py": "another prefect",
-    "tests/end_to_end/test_watch_data.py": "another prefect",
     "tests/end_to_end/test_kills.py": "a prefect to be killed",
     "tests/end_to_end/": "prefect",
     "tests/serving/test_docker.py": "engines",
@@ -30,7 +32,7 @@ TOGETHER = {
     "tests/serving/test_watch_vllm.py": "engines",
     "tests/stages/test_teams.py": "teams",
 }
-LONGEST_FIRST = ["another prefect", "prefect", "a prefect to be killed", "engines", "teams"]
+LONGEST_FIRST = ["a third prefect", "another prefect", "prefect", "a prefect to be killed", "engines", "teams"]
 
 
 def group(nodeid):
