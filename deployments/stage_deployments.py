@@ -1,4 +1,7 @@
-"""`run-stage/<pool>` for every work pool of the server, so that a run's resources can name any of them."""
+"""`run-stage/<pool>` for every work pool of the server, so that a run's resources can name any of them.
+
+A part of `make deploy`; alone, after a new pool: `python -m deployments.stage_deployments`.
+"""
 
 from __future__ import annotations
 
@@ -39,3 +42,7 @@ def apply() -> list[str]:
             )
             lines.append(f"applied: {FLOW}/{pool.name}")
     return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(apply()))

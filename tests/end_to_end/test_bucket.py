@@ -62,7 +62,7 @@ def machines(prefect, bucket, tmp_path):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         found.append(Machine(prefect, f"{name}-{bucket.address.bucket}", tmp_path / name, environment))
-    prefect.local.apply(prefect.port)
+    prefect.deploy_stages()
     yield found
     for machine in found:
         if machine.worker.poll() is None:
@@ -94,7 +94,7 @@ def test_the_second_machine_goes_on_where_the_first_was_killed_and_what_is_done_
     prefect, bucket, machines, glossary
 ):
     first, second = machines
-    parameters = {**SMALL, "sources": glossary, "finetune": LONG}
+    parameters = {**SMALL, "sources": glossary, "finetune": {**LONG, "epochs": 14}}
     lost = start(prefect, first, **parameters)
     wait_for(lambda: steps(bucket), 180)
     first.kill()

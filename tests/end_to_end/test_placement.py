@@ -24,7 +24,7 @@ def gpu_pool(prefect, tmp_path_factory):
     """A work pool with three workers, a run each, on a machine with two pretended cards; their environment."""
     leases = tmp_path_factory.mktemp("leases")
     prefect.local.prefect(prefect.port, "work-pool", "create", POOL, "--type", "process")
-    prefect.local.apply(prefect.port)
+    prefect.deploy_stages()
     environment = prefect.local.environment(prefect.port) | {"FINETUNE_GPUS": "2", "FINETUNE_LEASES": str(leases)}
     start = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--limit", "1", "--name"]
     workers = []
