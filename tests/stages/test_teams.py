@@ -83,6 +83,8 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(train, tmp_path):
 
 
 def test_a_killed_member_ends_all_and_another_number_of_processes_goes_on(train, tmp_path):
+    slow = {"epochs": 12, "accumulation": 12}  # as many steps; each so long that there are some left when it is killed
+
     def kill(done, total, note="", /, **figures):
         if done == 5:
             members = [one for one in psutil.process_iter(["cmdline"]) if is_member(one, tmp_path / "killed")]
@@ -90,14 +92,14 @@ def test_a_killed_member_ends_all_and_another_number_of_processes_goes_on(train,
             members[-1].kill()
 
     with pytest.raises(TransientError, match="was ended"):
-        train("killed", Team(processes=2), kill)
+        train("killed", Team(processes=2), kill, **slow)
     deadline = time.monotonic() + 20
     while any(is_member(one, tmp_path / "killed") for one in psutil.process_iter(["cmdline"])):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    resumed = train("killed", Team())
+    resumed = train("killed", Team(), **slow)
     assert resumed["resumed_from_step"] in (3, 6, 9)
-    whole = train("whole", Team())
+    whole = train("whole", Team(), **slow)
     assert losses(resumed) == pytest.approx(losses(whole), rel=1e-4)
 
 
