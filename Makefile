@@ -51,7 +51,7 @@ deploy: $(VENV)/installed  ## work pools, block types, deployments and automatio
 	@$(BIN)/python -m deployments.apply
 
 # With =: pytest would take an existing FILE after a space for a test before it has read the option.
-# Two at a time: many tests wait for servers (tests/conftest.py says what stays together).
+# Two at a time: half of the tests wait for servers (tests/conftest.py says what stays together).
 test: lint  ## set everything up and pass every test
 	$(BIN)/pytest -n 2 --faults=build/faults.json
 
