@@ -26,7 +26,7 @@ from deployments import automations, stage_deployments
 from flows.errors import ConfigError, FinetuneError
 
 CHECKOUT = Path(__file__).parents[1]
-RUNS_AT_ONCE = 10  # in a new work queue; so many as start at the same moment make a server with SQLite refuse requests
+RUNS_AT_ONCE = 10  # in a new work queue; a server with SQLite refuses requests where many more start at once
 
 
 def apply() -> list[str]:
@@ -63,15 +63,15 @@ def work_pools() -> list[str]:
     wanted = {(stanza["work_pool"]["name"], stanza["work_pool"].get("work_queue_name", "")) for stanza in stanzas}
     lines = []
     with get_client(sync_client=True) as client:
-        for name, queue in sorted(wanted):
+        for name in sorted({name for name, _ in wanted}):
             try:
                 client.read_work_pool(name)
             except ObjectNotFound:
                 client.create_work_pool(WorkPoolCreate(name=name, type="process"))
                 lines.append(f"created: work pool {name} (process)")
+        for name, queue in sorted((name, queue) for name, queue in wanted if queue):
             try:
-                if queue:
-                    client.read_work_queue_by_name(queue, work_pool_name=name)
+                client.read_work_queue_by_name(queue, work_pool_name=name)
             except ObjectNotFound:
                 client.create_work_queue(queue, work_pool_name=name, concurrency_limit=RUNS_AT_ONCE)
                 lines.append(f"created: work queue {queue} of {name}, {RUNS_AT_ONCE} runs at a time")

@@ -97,6 +97,14 @@ class Local:
         """
         self._python(port, "deployments.apply")
 
+    def apply_stages(self, port: int) -> None:
+        """The part of `apply` that a work pool needs which was made after it.
+
+        Raises:
+            FinetuneError: Prefect refused; holds what it said.
+        """
+        self._python(port, "deployments.stage_deployments")
+
     def prefect(self, port: int, *arguments: str) -> str:
         """Run the prefect command against this server and return what it printed.
 

@@ -41,7 +41,7 @@ def nearest(store: Store, call: StageCall) -> Former | None:
     now = remembered(call)
     found = []
     for key in _keys(store, call.stage.name):
-        file = f"{store.root}/work/{key}/{DEPENDS}"
+        file = f"{store.works}/{key}/{DEPENDS}"
         try:
             with open(file, "rb") as stream:
                 before, written = json.loads(stream.read()), os.fstat(stream.fileno()).st_mtime_ns
@@ -57,5 +57,5 @@ def nearest(store: Store, call: StageCall) -> Former | None:
 
 
 def _keys(store: Store, stage: str) -> list[str]:
-    work = store.root / "work"
+    work = store.works
     return [name for name in os.listdir(work) if name.startswith(f"{stage}-")] if work.is_dir() else []

@@ -94,7 +94,7 @@ def of_endpoints(store: Store) -> Iterator[Path]:
 def _keys_of_artifacts(store: Store) -> dict[Path, list[str]]:
     """Artifact -> the cache keys that lead to it."""
     found: dict[str, list[str]] = {}
-    work = f"{store.root}/work"
+    work = str(store.works)
     for key in os.listdir(work) if os.path.isdir(work) else []:
         try:
             with open(f"{work}/{key}/{DONE}", "rb") as stream:  # thousands of them: a Path for each takes too long
@@ -109,13 +109,13 @@ def _keys_of_artifacts(store: Store) -> dict[Path, list[str]]:
 
 def _unfinished(store: Store) -> Iterator[Path]:
     """Working folders that no run has finished: checkpoints of what failed."""
-    for folder in (store.root / "work").glob("*"):
+    for folder in store.works.glob("*"):
         if folder.is_dir() and not (folder / DONE).exists():
             yield folder
 
 
 def _last_use(store: Store, key: str) -> float:
-    folder = f"{store.root}/work/{key}"
+    folder = f"{store.works}/{key}"
     return max(_time(f"{folder}/{DONE}"), _time(folder))
 
 

@@ -49,6 +49,7 @@ class Store:
         self.root = folder(place, self.field)
         self.artifacts = self.root / "artifacts"
         self.models = self.root / "models"
+        self.works = self.root / "work"
         self.results = self.root / "results"
         self.endpoints = self.root / "endpoints"
         self.generations = self.root / "generations"
@@ -58,7 +59,7 @@ class Store:
 
     def work(self, key: str) -> Path:
         """The working folder of a cache key."""
-        return self.root / "work" / key
+        return self.works / key
 
     def run(self, run_id: str) -> Path:
         """The folder of a run's report."""

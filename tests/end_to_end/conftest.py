@@ -1,14 +1,12 @@
 """A real Prefect server and worker for all end-to-end tests, in a folder of their own."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from deployments.local import CHECKOUT, Local
+from deployments.local import Local
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SMALL = {
@@ -35,11 +33,6 @@ class Prefect:
         found = self.ask("GET", f"/deployments/name/{flow or 'domain-adaptation'}/{name}")
         body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
         return self.ask("POST", f"/deployments/{found['id']}/create_flow_run", json=body)["id"]
-
-    def deploy_stages(self):
-        """To the pools that are new since all was deployed."""
-        command = [sys.executable, "-m", "deployments.stage_deployments"]
-        subprocess.run(command, cwd=CHECKOUT, env=self.local.environment(self.port), check=True)
 
     def ask(self, method, path, **more):
         """One request, again while the server is too busy (503), as Prefect's own client does."""

@@ -62,7 +62,7 @@ def machines(prefect, bucket, tmp_path):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         found.append(Machine(prefect, f"{name}-{bucket.address.bucket}", tmp_path / name, environment))
-    prefect.deploy_stages()
+    prefect.local.apply_stages(prefect.port)
     yield found
     for machine in found:
         if machine.worker.poll() is None:

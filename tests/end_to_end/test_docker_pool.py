@@ -56,7 +56,7 @@ def docker_pool(prefect, engine, image, tmp_path_factory):
     (folder / "template.json").write_text(json.dumps(template))
     options = ("--type", "docker", "--base-job-template", str(folder / "template.json"))
     prefect.local.prefect(prefect.port, "work-pool", "create", POOL, *options)
-    prefect.deploy_stages()
+    prefect.local.apply_stages(prefect.port)
     environment = prefect.local.environment(prefect.port) | {"DOCKER_HOST": f"unix://{engine}"}
     with (folder / "worker.log").open("w") as log:
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]

@@ -24,7 +24,7 @@ def gpu_pool(prefect, tmp_path_factory):
     """A work pool with three workers, a run each, on a machine with two pretended cards; their environment."""
     leases = tmp_path_factory.mktemp("leases")
     prefect.local.prefect(prefect.port, "work-pool", "create", POOL, "--type", "process")
-    prefect.deploy_stages()
+    prefect.local.apply_stages(prefect.port)
     environment = prefect.local.environment(prefect.port) | {"FINETUNE_GPUS": "2", "FINETUNE_LEASES": str(leases)}
     start = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--limit", "1", "--name"]
     workers = []
@@ -51,7 +51,7 @@ def stages(prefect, run_id):
 
 def training(prefect):
     """The training processes of this Prefect's store."""
-    return children(f"flows.stages.child {prefect.local.store}/work/finetune")
+    return children(f"flows.stages.child {prefect.local.store / 'work' / 'finetune'}")
 
 
 def test_variants_train_side_by_side_on_cards_of_their_own_and_the_best_goes_on(prefect, gpu_pool, glossary):
@@ -125,6 +125,11 @@ def test_what_no_pool_can_give_is_said_before_anything_starts(prefect, gpu_pool,
         assert words in state["message"]
     assert stage_runs(prefect, run_id) == []
 
+    run_id, state = prefect.run(**SMALL, sources=glossary, resources={"finetune": {"gpus": 3, "work_pool": POOL}})
+    assert state["type"] == "FAILED"
+    assert "gpus: 3 asked for, this machine has 2." in state["message"]
+    assert len(stage_runs(prefect, run_id)) == 1, "no retry"
+
 
 def test_a_pool_of_another_version_of_the_project_is_refused_before_anything_starts(prefect, gpu_pool, glossary):
     deployment = prefect.ask("GET", f"/deployments/name/run-stage/{POOL}")
@@ -135,8 +140,3 @@ def test_a_pool_of_another_version_of_the_project_is_refused_before_anything_sta
     words = "resources.finetune.work_pool: run-stage/gpu is of prefect-finetune 0.0.1, and this run of "
     assert words + deployment["version"] in state["message"]
     assert stage_runs(prefect, run_id) == []
-
-    run_id, state = prefect.run(**SMALL, sources=glossary, resources={"finetune": {"gpus": 3, "work_pool": POOL}})
-    assert state["type"] == "FAILED"
-    assert "gpus: 3 asked for, this machine has 2." in state["message"]
-    assert len(stage_runs(prefect, run_id)) == 1, "no retry"

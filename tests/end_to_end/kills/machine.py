@@ -59,7 +59,7 @@ class Killing(Prefect):
     def targets(self, what):
         """The processes to kill; none if it is not there at this moment."""
         if what == "child":
-            return [one for one in self.local.work() if self._says(one, f"{self.local.store}/work/finetune-")]
+            return [one for one in self.local.work() if self._says(one, str(self.local.store / "work" / "finetune-"))]
         if what == "flow":
             return [one for one in self.local.work() if self._says(one, "prefect.engine")]
         if what == "power":
