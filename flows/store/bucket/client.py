@@ -134,6 +134,7 @@ class Bucket:
         return {
             path[skipped:]: Entry(int(facts["size"]), str(facts["ETag"]), facts["LastModified"])
             for path, facts in found.items()
+            if facts["type"] == "file"  # a folder that was empty when it was listed, and no more when it was looked at
         }
 
     def read_all(self, names: list[str]) -> dict[str, bytes]:

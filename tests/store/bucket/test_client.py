@@ -99,3 +99,17 @@ def test_no_bucket_is_said_in_words(address):
 def test_a_client_that_was_copied_connects_anew(bucket):
     bucket.write("a", b"1")
     assert pickle.loads(pickle.dumps(bucket)).read("a").content == b"1"
+
+
+def test_a_folder_whose_first_object_is_written_while_it_is_listed_has_none_yet(bucket, monkeypatch):
+    bucket.write("work/a/manifest.json", b"{}")
+    files = bucket._files
+    listed = files._lsdir
+
+    async def too_early(path, *rest, **more):
+        monkeypatch.setattr(files, "_lsdir", listed)
+        return []
+
+    monkeypatch.setattr(files, "_lsdir", too_early)
+    assert bucket.entries("work/a/") == {}
+    assert set(bucket.entries("work/a/")) == {"work/a/manifest.json"}
