@@ -357,6 +357,13 @@ def test_a_container_that_ends_while_starting_is_told_at_once_with_its_log(
     assert records.names(tmp_path) == []
 
 
+def test_last_words_written_in_pieces_are_told(engine, llama, tmp_path):
+    pieces = "printf CUDA >&2; sleep 0.2; printf ' out of memory' >&2; sleep 0.2; echo >&2; : {port}; exit 3"
+    with pytest.raises(StartError) as error:
+        start_endpoint(command(f'/bin/sh -c "{pieces}"'), llama, tmp_path, silent)
+    assert error.value.log_lines == ["CUDA out of memory"]
+
+
 def test_a_budget_that_is_too_short_ends_the_container(engine, llama, tmp_path):
     with pytest.raises(StartError, match=r"was not healthy within startup_budget_s=2 s .*ready answered 503"):
         start_endpoint(nim(variables=["LOAD_S=60"], startup_budget_s=2), llama, tmp_path, silent)

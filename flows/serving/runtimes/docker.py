@@ -210,17 +210,17 @@ def logs(record: ContainerRecord, count: int) -> list[str]:
     """The last lines of its output, which are copied to the log file; those of the file if it is gone.
 
     An engine may write the last words of a container a moment after its end: one that ended silently is read again.
+    It is read whole then: Podman 4 leaves out of a log's tail what was written before the end of its line.
     """
-    lines = _copied(record, count)
-    if not "".join(lines) and not alive(record):
-        process.wait_until(lambda: bool("".join(_copied(record, count))), LAST_WORDS_S)
-        lines = _copied(record, count)
-    return lines
+    if alive(record):
+        return _copied(record, count, max(count, LOG_TAIL))
+    process.wait_until(lambda: bool("".join(_copied(record, count, "all"))), LAST_WORDS_S)
+    return last_lines(Path(record.log), count)
 
 
-def _copied(record: ContainerRecord, count: int) -> list[str]:
+def _copied(record: ContainerRecord, count: int, tail: int | Literal["all"]) -> list[str]:
     with contextlib.suppress(ServingError, OSError), engine.connect(record.socket) as client:
-        _copy_log(client, record, tail=max(count, LOG_TAIL))
+        _copy_log(client, record, tail)
     return last_lines(Path(record.log), count)
 
 
