@@ -15,6 +15,7 @@ from flows.base_models import packaged, tiny
 from flows.config import Config
 from flows.errors import ModelError
 from flows.progress import Progress
+from flows.store.files import name_beside
 
 
 class BaseModelConfig(Config):
@@ -128,16 +129,16 @@ def _convert(kind: Any, rest: str, path: Path, name: str) -> None:
     """Write the model beside its place and rename, so that a reader never sees half of one."""
     for left in path.parent.glob(f".{path.name}.*"):  # by a start that was killed; the caller holds a lock
         shutil.rmtree(left, ignore_errors=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    written = name_beside(path)
     try:
         model, tokenizer = kind.load(rest)
-        model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
-        (beside / "complete.json").write_text(json.dumps({"identity": name}))
+        model.save_pretrained(written)
+        tokenizer.save_pretrained(written)
+        (written / "complete.json").write_text(json.dumps({"identity": name}))
         if not path.exists():
-            beside.rename(path)
+            written.rename(path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(written, ignore_errors=True)
 
 
 def _folder_identity(folder: Path) -> str:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from flows.errors import ServingError
 from flows.serving.endpoint import Endpoint
+from flows.store.files import name_beside
 
 NEXT = ".next"
 PREVIOUS = ".previous"
@@ -58,15 +59,15 @@ def save(folder: Path, endpoint: Endpoint) -> None:
     """Write the record whole or not at all; nothing is left beside it when that fails."""
     folder.mkdir(parents=True, exist_ok=True)
     path = _path(folder, endpoint.name)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    written = name_beside(path)
     try:
-        with beside.open("w", encoding="utf-8") as stream:
+        with written.open("w", encoding="utf-8") as stream:
             stream.write(endpoint.model_dump_json(indent=2))
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(path)
+        written.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
 
 
 def delete(folder: Path, name: str) -> None:

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import threading
 from pathlib import Path
 from typing import Any
+
+
+def own_word() -> str:
+    """A word for the name of a file that is ours alone: process, thread and chance.
+
+    The process id alone would not do: threads share it, and so do containers that share a folder.
+    """
+    return f"{os.getpid()}-{threading.get_native_id()}-{secrets.token_hex(4)}"
+
+
+def name_beside(path: Path) -> Path:
+    """A hidden name of our own beside `path` for what is not whole yet; `.<name>.*` finds all that were left behind."""
+    return path.with_name(f".{path.name}.{own_word()}")
 
 
 def write_atomically(path: Path, content: bytes | str) -> Path:
@@ -15,12 +30,12 @@ def write_atomically(path: Path, content: bytes | str) -> Path:
         The path, for chaining.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    written = name_beside(path)
     try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        beside.replace(path)
+        written.write_bytes(content.encode() if isinstance(content, str) else content)
+        written.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
     return path
 
 

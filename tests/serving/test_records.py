@@ -99,13 +99,14 @@ def test_what_writes_to_the_log_of_a_stopped_endpoint_is_ended_by_the_watcher(tm
         process.stop(server, 0)
 
 
-@pytest.mark.parametrize(("blocked", "code"), [("fake.lock", 0), ("fake.json.PID", 1)])
-def test_a_store_that_cannot_be_written_keeps_no_server_running(tmp_path, sleeper, capsys, blocked, code):
+@pytest.mark.parametrize(("blocked", "code"), [("fake.lock", 0), ("fake.json.written", 1)])
+def test_a_store_that_cannot_be_written_keeps_no_server_running(tmp_path, sleeper, capsys, monkeypatch, blocked, code):
+    monkeypatch.setattr(records, "name_beside", lambda path: path.with_name(f".{path.name}.written"))
     folder = tmp_path / "endpoints"
     records.save(folder, sleeper)
     replica = run("import time; time.sleep(600)", tmp_path / "replica.log")
     records.save(folder, sleeper.model_copy(update={"name": "fake.2", "process": replica}))
-    at = folder / f".{blocked.replace('PID', str(os.getpid()))}"
+    at = folder / f".{blocked}"
     at.mkdir()  # where a file would be opened
     assert main(["stop", "fake", "--store", str(tmp_path)]) == code
     told = f"fake: Ended process {sleeper.process.pid}, and 1 replicas. But that could not be written below {folder}"

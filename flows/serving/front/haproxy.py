@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.errors import ServingError
+from flows.store.files import name_beside
 
 if TYPE_CHECKING:
     from flows.serving.front.record import FrontRecord
@@ -175,10 +176,12 @@ def _error(words: str, kind: str, code: str | None) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that nobody else may read, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(path)
+    written = name_beside(path)
+    try:
+        with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)

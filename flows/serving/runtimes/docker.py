@@ -25,6 +25,7 @@ from flows.serving.causes import last_lines
 from flows.serving.endpoint import ContainerRecord
 from flows.serving.runtimes import engine, process, pull
 from flows.serving.variants.launch import Launch, Mount, Order, Place
+from flows.store.files import name_beside
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -437,8 +438,11 @@ def _end(client: APIClient, record: ContainerRecord, grace_s: float) -> None:
 
 
 def _copy_log(client: APIClient, record: ContainerRecord, tail: int | Literal["all"]) -> None:
-    beside = Path(f"{record.log}.{os.getpid()}")
-    with beside.open("wb") as output:
-        for piece in client.logs(record.id, stream=True, follow=False, tail=tail):
-            output.write(piece)
-    beside.replace(record.log)
+    written = name_beside(Path(record.log))
+    try:
+        with written.open("wb") as output:
+            for piece in client.logs(record.id, stream=True, follow=False, tail=tail):
+                output.write(piece)
+        written.replace(record.log)
+    finally:
+        written.unlink(missing_ok=True)

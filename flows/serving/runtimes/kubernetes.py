@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
 import ssl
 import uuid
@@ -27,6 +26,7 @@ from flows.serving.runtimes.pod_diagnosis import Diagnosis, diagnose, restarts
 from flows.serving.runtimes.pod_diagnosis import exit_code as ended_with
 from flows.serving.runtimes.process import wait_until
 from flows.serving.variants.launch import Launch, Order, Place
+from flows.store.files import write_atomically
 
 if TYPE_CHECKING:
     from flows.serving.config import ServeConfig
@@ -160,9 +160,7 @@ def logs(record: ClusterRecord, count: int) -> list[str]:
     with contextlib.suppress(ServingError, OSError):
         lines = _pod_lines(record, max(count, LOG_TAIL))
         if lines:
-            beside = Path(f"{record.log}.{os.getpid()}")
-            beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            beside.replace(record.log)
+            write_atomically(Path(record.log), "\n".join(lines) + "\n")
     return last_lines(Path(record.log), count)
 
 

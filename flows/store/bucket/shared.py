@@ -32,7 +32,7 @@ from flows.store.bucket import checkpoints, lease
 from flows.store.bucket.address import Address
 from flows.store.bucket.client import Bucket, BucketError
 from flows.store.bucket.folders import DamagedError, pull, push, remove
-from flows.store.files import read_json, write_atomically
+from flows.store.files import own_word, read_json, write_atomically
 from flows.store.layout import DEPENDS, DONE, MANIFEST, Store
 from flows.store.locks import alone, locked
 from flows.store.version import FILE, LAYOUT, known
@@ -154,7 +154,7 @@ class SharedStore(Store):
         """Take an artifact whose copy here is damaged from the bucket anew; whether that could be."""
         place = self.place(path)
         if place.exists():
-            place.rename(place.with_name(f".damaged-{place.name}-{os.getpid()}"))
+            place.rename(place.with_name(f".damaged-{place.name}-{own_word()}"))
         return self.fetch(path)
 
     def elsewhere(self, path: str) -> bool:
