@@ -40,13 +40,15 @@ def gc_store(
     rows += [_row(f"bucket: {one.name}", one.bytes, one.days) for one in in_bucket]
     if rows:
         create_table_artifact(rows, key="garbage", description="What no kept run, endpoint or running work needs")
-    freed = sum(one.bytes for one in found) + sum(one.bytes for one in in_bucket)
     if not dry_run:
         if isinstance(place, SharedStore):
-            bucket_garbage.remove(place, in_bucket)
-        garbage.remove(place, found)
+            in_bucket = bucket_garbage.remove(place, in_bucket)
+        found = garbage.remove(place, found)
+    going = [one.bytes for one in found] + [one.bytes for one in in_bucket]
     verb = "Would remove" if dry_run else "Removed"
-    words = f"{verb} {len(rows)} of the store's artifacts and working folders, {freed / GIB:.2f} GiB."
+    words = f"{verb} {len(going)} of the store's artifacts and working folders, {sum(going) / GIB:.2f} GiB."
+    if kept := len(rows) - len(going):
+        words += f" Kept {kept} that came into use meanwhile."
     get_run_logger().info("%s The store is %s.", words, place.location)
     return Completed(message=words)
 

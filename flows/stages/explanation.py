@@ -31,7 +31,7 @@ def look(run: RunContext, call: StageCall) -> Outcome:
     started = time.monotonic()
     anew = sorted(name for name, digest in call.digests.items() if digest.startswith(NOT_YET))
     asked = call.anew or call.stage.name in run.options.anew
-    result = None if anew or asked else finished(run, call.key, here=call.stage.name == "shell")
+    result = None if anew or asked else finished(run, call.key, call.stage.name == "shell", use=False)
     if result is not None:
         return _outcome(run, call, "cached", why_cached(result), result, started)
     if asked:

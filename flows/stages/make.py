@@ -34,7 +34,7 @@ from flows.stages.resources import (
 )
 from flows.stages.run_child import Measured, Team, run_child
 from flows.stages.run_context import RunContext
-from flows.store.artifacts import Artifact, damage, publish
+from flows.store.artifacts import Artifact, damage, note_use, publish
 from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
 from flows.store.layout import DEPENDS, DONE
@@ -99,17 +99,19 @@ def _clear(workdir: Path) -> None:
             path.unlink()
 
 
-def finished(run: RunContext, key: str, here: bool = True) -> dict[str, Any] | None:
+def finished(run: RunContext, key: str, here: bool = True, use: bool = True) -> dict[str, Any] | None:
     """The result that some run has left for this key, if its artifact is still what was written; its path is relative.
 
     One that was damaged since is told in the log: it is made anew. If it need not be on this machine (`here`), one that
-    is in the bucket of the store will do.
+    is in the bucket of the store will do. From here on it is in `use`, and `gc-store` leaves it.
     """
     run.store.fetch_result(key, here)
     result = read_json(run.store.work(key) / DONE)
     if not isinstance(result, dict):
         return None
     artifact = artifact_of(run, result)
+    if use:
+        note_use(run.store, artifact)
     if not here and run.store.elsewhere(artifact.path):
         return result
     wrong = damage(run.store, artifact)

@@ -25,6 +25,7 @@ from flows.reporting.notice_config import NoticeConfig
 from flows.stages.opening import open_store
 from flows.stages.prefect_progress import ProgressArtifact
 from flows.store.files import write_json
+from flows.store.garbage import SPENT
 from flows.store.layout import Store
 
 MOST_STARTS = 4
@@ -105,7 +106,7 @@ class RunContext:
     @property
     def ledger(self) -> Path:
         """Where its stages keep what they spend (`flows.cost.ledger`); a run that is started again goes on with it."""
-        return self.store.run(self.run_id) / "spent"
+        return self.store.run(self.run_id) / SPENT
 
     @property
     def logger(self) -> logging.Logger | logging.LoggerAdapter[Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,33 @@ def publish(
     }
     write_json(folder / MANIFEST, manifest)
     place.parent.mkdir(parents=True, exist_ok=True)
-    lock = store.locks / f"artifact-{kind}-{digest[:24]}"
-    with attempt.committing() if attempt else nullcontext(), alone(lock):
+    with attempt.committing() if attempt else nullcontext(), alone(lock_of(store, place)):
         if damage(store, artifact):
             if place.exists():  # put aside what is left, then take its place
                 place.rename(place.with_name(f".damaged-{place.name}-{time.time_ns()}"))
             folder.rename(place)
             verified.remember(place, list(checksums), store.memo(place))
             return artifact
+        with suppress(PermissionError):
+            os.utime(place)  # a use: see `note_use`
     shutil.rmtree(folder)
     return artifact
+
+
+def lock_of(store: Store, place: Path) -> Path:
+    """The lock under which an artifact, by its place, comes into the store, is noted as used, and is removed."""
+    return store.locks / f"artifact-{place.parent.name}-{place.name}"
+
+
+def note_use(store: Store, artifact: Artifact) -> None:
+    """Note that an artifact is used now, before it is looked at.
+
+    Garbage is removed under the same lock and only if it was not used since it was found: so the artifact is gone when
+    it is looked at, or it stays. A store that one may only read is noted in nowhere.
+    """
+    place = Path(artifact.path)
+    with suppress(OSError), alone(lock_of(store, place)):
+        os.utime(place)
 
 
 def manifest(artifact: Artifact) -> dict[str, Any] | None:

@@ -6,31 +6,35 @@ somebody is making at this moment. All else that stages have made can be made ag
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.store.files import read_json
+from flows.store.artifacts import lock_of
+from flows.store.files import own_word, read_json
 from flows.store.layout import DONE, Store
+from flows.store.locks import alone, unless_held
 
-USES = "uses.json"
+USES = "uses.json"  # of a run: what it has used
+SPENT = "spent"  # of a run: a folder in which its stages write every few seconds while they work
 DAY_S = 86_400
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that nobody needs: its path, bytes, the days since it was last used, and the key it belongs to."""
+    """Something that nobody needs: its path, bytes, the days since it was last used, that time, and its key."""
 
     path: Path
     bytes: int
     days: float
+    used: float
     key: str = ""
 
 
@@ -39,48 +43,68 @@ def find(store: Store, keep_runs: int, keep_days: float) -> list[Garbage]:
 
     Args:
         store: the store; nothing in it is changed.
-        keep_runs: so many of the newest runs keep all that they used, whatever its age.
+        keep_runs: so many of the newest runs that used anything keep all of it, whatever its age; so do runs at work.
         keep_days: what was used in so many days is kept, at least one.
     """
-    now = time.time()
     needed = {*_used_by_runs(store, keep_runs), *of_endpoints(store)}
     found = []
     makers = _keys_of_artifacts(store)
     for path in [*store.artifacts.glob("*/*"), *_unfinished(store)]:
         keys = makers.get(path, [path.name] if path.parent.name == "work" else [])
-        used = max([_time(path), *(_last_use(store, key) for key in keys)])
-        days = (now - used) / DAY_S
+        used = _last_use(store, path, keys)
+        days = (time.time() - used) / DAY_S
         if path in needed or days < max(keep_days, 1) or any(_held(store, key) for key in keys):
             continue
-        found.append(Garbage(path, _bytes(path), days, keys[0] if keys else ""))
+        found.append(Garbage(path, _bytes(path), days, used, keys[0] if keys else ""))
     return sorted(found, key=lambda one: one.bytes, reverse=True)
 
 
-def remove(store: Store, garbage: list[Garbage]) -> int:
-    """Remove it; how many bytes that freed.
+def remove(store: Store, garbage: list[Garbage]) -> list[Garbage]:
+    """Remove it, but for what came into use since it was found; what was removed.
 
     The word of it goes first, so that no run relies on what is being removed.
     """
     makers = _keys_of_artifacts(store)
-    freed = 0
+    removed = []
     for one in garbage:
-        for key in makers.get(one.path, [one.key] if one.key else []):
-            (store.work(key) / DONE).unlink(missing_ok=True)
-            (store.results / key).unlink(missing_ok=True)
-        store.memo(one.path).unlink(missing_ok=True)
-        trash = one.path.with_name(f".removed-{one.path.name}-{os.getpid()}")
-        one.path.rename(trash)
+        keys = makers.get(one.path, [one.key] if one.key else [])
+        trash = one.path.with_name(f".removed-{one.path.name}-{own_word()}")
+        with _still_garbage(store, one, keys) as still:
+            if not still:
+                continue
+            for key in keys:
+                (store.work(key) / DONE).unlink(missing_ok=True)
+                (store.results / key).unlink(missing_ok=True)
+            store.memo(one.path).unlink(missing_ok=True)
+            one.path.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
-        freed += one.bytes
-    return freed
+        removed.append(one)
+    return removed
+
+
+@contextmanager
+def _still_garbage(store: Store, one: Garbage, keys: list[str]) -> Iterator[bool]:
+    """Whether nobody has used it since it was found, nor makes it anew; while this lasts nobody begins to."""
+    with ExitStack() as held:
+        if one.path.is_relative_to(store.artifacts):
+            held.enter_context(alone(lock_of(store, one.path)))
+        free = all(held.enter_context(unless_held(store.locks / key)) for key in keys)
+        yield free and _last_use(store, one.path, keys) == one.used and one.path not in {*of_endpoints(store)}
 
 
 def _used_by_runs(store: Store, keep_runs: int) -> Iterator[Path]:
-    runs = sorted((store.root / "runs").glob("*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in runs[:keep_runs]:
-        uses: dict[str, Any] = read_json(folder / USES) or {}
-        for use in uses.values():
-            yield store.place(use["artifact"])
+    """What the newest runs have used, and those that are at work. A run that used nothing is none of them."""
+    files = sorted((store.root / "runs").glob(f"*/{USES}"), key=_time, reverse=True)
+    for number, file in enumerate(files):
+        if number < keep_runs or at_work(file.parent):
+            uses: dict[str, Any] = read_json(file) or {}
+            for use in uses.values():
+                yield store.place(use["artifact"])
+
+
+def at_work(run: Path) -> bool:
+    """Whether a stage of a run, by its folder, has worked within a day, and so may still read what the run has used."""
+    return time.time() - _time(run / SPENT) < DAY_S
 
 
 def of_endpoints(store: Store) -> Iterator[Path]:
@@ -114,22 +138,18 @@ def _unfinished(store: Store) -> Iterator[Path]:
             yield folder
 
 
-def _last_use(store: Store, key: str) -> float:
-    folder = f"{store.works}/{key}"
-    return max(_time(f"{folder}/{DONE}"), _time(folder))
+def _last_use(store: Store, path: Path, keys: list[str]) -> float:
+    folders = [f"{store.works}/{key}" for key in keys]
+    return max(_time(path), *map(_time, folders), *(_time(f"{folder}/{DONE}") for folder in folders), 0.0)
 
 
 def _held(store: Store, key: str) -> bool:
     """Whether somebody is making what the key stands for."""
-    file = f"{store.locks}/{key}"
-    if not os.path.exists(file):
+    file = store.locks / key
+    if not file.exists():
         return False
-    with open(file, "a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    with unless_held(file) as free:
+        return not free
 
 
 def _bytes(path: Path | str) -> int:

@@ -28,6 +28,19 @@ def locked(path: Path, waiting: Callable[[], None], poll_s: float = 1.0) -> Iter
 
 
 @contextmanager
+def unless_held(path: Path) -> Iterator[bool]:
+    """Hold the lock file at `path` if nobody else has it; whether that is so. It waits for nobody."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Hold the lock file at `path` for a moment; who else wants it waits."""
     path.parent.mkdir(parents=True, exist_ok=True)

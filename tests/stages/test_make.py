@@ -1,6 +1,8 @@
 """Making what a key stands for: what is damaged is made again, and a former attempt leaves nothing."""
 
 import logging
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from flows.stages.preflight import check_store
 from flows.stages.registry import STAGES, Stage
 from flows.stages.resources import StageResources
 from flows.stages.run_context import RunContext, RunOptions
+from flows.store import garbage
 from flows.store.attempts import SupersededError, take
-from flows.store.layout import Store
+from flows.store.layout import DONE, Store
 
 
 class Settings(BaseModel):
@@ -82,6 +85,20 @@ def test_a_corrupted_artifact_is_said_and_made_again(tmp_path, caplog):
     assert "is damaged: model is not what was written. It is made anew." in caplog.text
     assert made(second)["maker"]["run_id"] == "second"
     assert file.read_text() == "weights"
+
+
+@pytest.mark.parametrize(("use", "kept"), [(True, True), (False, False)])
+def test_a_result_that_a_run_relies_on_is_no_garbage_from_then_on_and_one_only_looked_at_is(tmp_path, use, kept):
+    run = run_of(tmp_path)
+    place = Path(artifact_of(run, made(run)).path)
+    long_ago = time.time() - 90 * garbage.DAY_S
+    for path in (place, run.store.work(call().key), run.store.work(call().key) / DONE):
+        os.utime(path, (long_ago, long_ago))
+    listed = garbage.find(run.store, 0, 30)
+    assert [one.path for one in listed] == [place]
+    assert finished(run_of(tmp_path, "second"), call().key, use=use) is not None
+    garbage.remove(run.store, listed)
+    assert place.exists() == kept
 
 
 def test_a_run_that_only_seemed_dead_ends_and_leaves_nothing(tmp_path, monkeypatch):

@@ -1,13 +1,14 @@
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from flows.store import garbage
-from flows.store.artifacts import publish
-from flows.store.files import write_json
-from flows.store.layout import Store
-from flows.store.locks import locked
+from flows.store.artifacts import Artifact, damage, note_use, publish
+from flows.store.files import read_json, write_json
+from flows.store.layout import MANIFEST, Store
+from flows.store.locks import locked, unless_held
 
 OLD = time.time() - 90 * garbage.DAY_S
 
@@ -44,7 +45,8 @@ def found(store, keep_runs=1, keep_days=30):
 def test_what_nobody_needs_goes_and_its_word_first(store):
     gone, kept = make(store, "finetune-a"), make(store, "finetune-b", run="newest")
     assert found(store) == [gone]
-    assert garbage.remove(store, garbage.find(store, 1, 30)) > 900
+    [removed] = garbage.remove(store, garbage.find(store, 1, 30))
+    assert (removed.path, removed.bytes > 900) == (gone, True)
     assert (gone.exists(), kept.exists()) == (False, True)
     assert not (store.work("finetune-a") / garbage.DONE).exists()
     assert list(gone.parent.iterdir()) == [kept]
@@ -53,10 +55,91 @@ def test_what_nobody_needs_goes_and_its_word_first(store):
 
 def test_only_the_newest_runs_keep_what_they_used(store):
     older, newer = make(store, "finetune-a", run="older"), make(store, "finetune-b", run="newer")
-    age(store.run("older"), when=OLD)
+    age(store.run("older") / garbage.USES, when=OLD)
     assert found(store, keep_runs=2) == []
     assert found(store, keep_runs=1) == [older]
     assert set(found(store, keep_runs=0)) == {older, newer}
+
+
+def test_runs_that_used_nothing_are_not_counted(store):
+    """Left by explain, dry runs and refused runs: folders that are newer than every run that trained."""
+    older, newer = make(store, "finetune-a", run="older"), make(store, "finetune-b", run="newer")
+    age(store.run("older") / garbage.USES, store.run("older"), store.run("newer"), when=OLD)
+    for name in ("explained", "refused"):
+        write_json(store.run(name) / "progress.json", {})
+    write_json(store.run("older") / "report.json", {})  # a mail sent again, say: it used nothing then
+    assert found(store, keep_runs=1) == [older]
+    assert found(store, keep_runs=2) == []
+    assert newer.exists()
+
+
+def test_a_run_at_work_keeps_what_it_has_used_however_long_ago(store):
+    path = make(store, "prepare-a", run="long")
+    age(store.run("long") / garbage.USES)
+    write_json(store.run("long") / garbage.SPENT / "finetune-1.json", {})
+    assert found(store, keep_runs=0) == []
+    age(store.run("long") / garbage.SPENT)
+    assert found(store, keep_runs=0) == [path]
+
+
+def published_again(store, path):
+    output = store.work("finetune-other") / "output"
+    output.mkdir(parents=True)
+    (output / "weights").write_text("finetune-a" * 100)
+    publish(store, "model", output, {})
+
+
+def used_by_a_run(store, path):
+    manifest = read_json(path / MANIFEST)
+    note_use(store, Artifact(kind="model", digest=manifest["digest"], path=str(path)))
+
+
+def served(store, path):
+    write_json(store.endpoints / "demo.json", {"model_dir": str(path)})
+
+
+def taken_from_the_cache(store, path):
+    (store.work("finetune-a") / garbage.DONE).touch()
+
+
+@pytest.mark.parametrize("use", [published_again, used_by_a_run, served, taken_from_the_cache])
+def test_what_comes_into_use_between_finding_and_removing_stays(store, use):
+    path, gone = make(store, "finetune-a"), make(store, "finetune-b")
+    listed = garbage.find(store, 0, 30)
+    use(store, path)
+    assert [one.path for one in garbage.remove(store, listed)] == [gone]
+    assert (path / "weights").exists()
+    assert (store.work("finetune-a") / garbage.DONE).exists()
+
+
+def test_what_somebody_has_begun_to_make_anew_stays(store):
+    path = make(store, "finetune-a")
+    (store.work("finetune-b") / "checkpoint-5").mkdir(parents=True)
+    age(store.work("finetune-b"))
+    listed = garbage.find(store, 0, 30)
+    assert len(listed) == 2
+    with locked(store.locks / "finetune-a", lambda: None), locked(store.locks / "finetune-b", lambda: None):
+        assert garbage.remove(store, listed) == []
+    assert path.exists()
+    assert len(garbage.remove(store, listed)) == 2
+    assert garbage.remove(store, listed) == [], "twice is no error"
+
+
+def test_who_uses_an_artifact_waits_while_it_is_being_removed(store):
+    path = make(store, "finetune-a")
+    manifest = read_json(path / MANIFEST)
+    artifact = Artifact(kind="model", digest=manifest["digest"], path=str(path))
+    [one] = garbage.find(store, 0, 30)
+    with ThreadPoolExecutor(1) as thread, garbage._still_garbage(store, one, ["finetune-a"]) as still:
+        assert still
+        using = thread.submit(note_use, store, artifact)
+        with pytest.raises(TimeoutError):
+            using.result(0.2)
+        path.rename(path.with_name(".removed"))
+        with unless_held(store.locks / "finetune-a") as free:
+            assert not free
+    assert using.result(5) is None
+    assert damage(store, artifact) == "it has no manifest"
 
 
 def test_what_was_used_lately_stays_whoever_used_it(store):

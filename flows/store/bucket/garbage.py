@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from flows.store import garbage as local
@@ -14,15 +16,18 @@ from flows.store.bucket.client import Bucket, Entry
 from flows.store.bucket.shared import SharedStore
 from flows.store.layout import DONE, MANIFEST
 
+Entries = dict[str, Entry]
+
 
 @dataclass
 class BucketGarbage:
-    """Something that nobody needs: its name in the bucket, bytes, days since its last use, keys that lead to it."""
+    """Something that nobody needs: its name in the bucket, bytes, days since its last use, that time, and its keys."""
 
     name: str
     bytes: int
     days: float
-    keys: list[str] = field(default_factory=list)
+    used: datetime.datetime
+    keys: list[str]
 
 
 def find(store: SharedStore, keep_runs: int, keep_days: float) -> list[BucketGarbage]:
@@ -30,75 +35,124 @@ def find(store: SharedStore, keep_runs: int, keep_days: float) -> list[BucketGar
 
     Args:
         store: the store; nothing in it is changed.
-        keep_runs: so many of the newest runs keep all that they used, whatever its age.
+        keep_runs: so many of the newest runs that used anything keep all of it, whatever its age; so do runs of this
+            machine that are at work.
         keep_days: what was used in so many days is kept, at least one.
     """
     entries = store.bucket.entries("")
-    folders: dict[str, list[Entry]] = defaultdict(list)
+    folders: dict[str, Entries] = defaultdict(dict)
     for name, entry in entries.items():
         parts = name.split("/")
         given_up = parts[0] == "work" and parts[2] == "checkpoints" and f"work/{parts[1]}/{DONE}" not in entries
         if len(parts) > 3 and (parts[0] == "artifacts" or given_up):
-            folders["/".join(parts[:3])].append(entry)
-    keys = _keys(store.bucket, entries)
-    used, needed = _uses(store, entries, keep_runs)
-    for name, makers in keys.items():
-        made = max(entries[f"work/{key}/{DONE}"].written for key in makers)
-        used[name] = max(used.get(name, made), made)
+            folders["/".join(parts[:3])][name] = entry
+    uses = _Uses(store)
+    uses.read(entries)
+    needed = uses.needed(keep_runs)
     now = datetime.datetime.now(datetime.UTC)
     found = []
     for name, inside in folders.items():
-        own = keys.get(name, [name.split("/")[1]] if name.startswith("work/") else [])
-        last = max([*(entry.written for entry in inside), *([used[name]] if name in used else [])])
-        days = (now - last).total_seconds() / local.DAY_S
+        keys, used = uses.keys_of(name), uses.last(name, inside)
+        days = (now - used).total_seconds() / local.DAY_S
         if name in needed or days < max(keep_days, 1):
             continue
-        if any(lease.held(store.bucket, f"leases/{key}.json") for key in own):
+        if any(lease.held(store.bucket, f"leases/{key}.json") for key in keys):
             continue
-        found.append(BucketGarbage(name, sum(entry.size for entry in inside), days, own))
+        found.append(BucketGarbage(name, sum(entry.size for entry in inside.values()), days, used, keys))
     return sorted(found, key=lambda one: one.bytes, reverse=True)
 
 
-def remove(store: SharedStore, garbage: list[BucketGarbage]) -> int:
-    """Remove it from the bucket; how many bytes that freed.
+def remove(store: SharedStore, garbage: list[BucketGarbage]) -> list[BucketGarbage]:
+    """Remove it from the bucket, but for what came into use since it was found; what was removed.
 
     The words of it go first, then the manifests, so that no run relies on what is being removed.
     """
-    words = [name for one in garbage for key in one.keys for name in (f"work/{key}/{DONE}", f"results/{key}")]
-    store.bucket.delete(words)
-    store.bucket.delete([f"{one.name}/{MANIFEST}" for one in garbage])
+    uses = _Uses(store)
+    removed = []
     for one in garbage:
-        store.bucket.delete(list(store.bucket.entries(f"{one.name}/")))
-    return sum(one.bytes for one in garbage)
+        with _still_garbage(store, uses, one) as still:
+            if not still:
+                continue
+            words = [name for key in one.keys for name in (f"work/{key}/{DONE}", f"results/{key}")]
+            store.bucket.delete(words)
+            store.bucket.delete([f"{one.name}/{MANIFEST}"])
+            store.bucket.delete(list(store.bucket.entries(f"{one.name}/")))
+        removed.append(one)
+    return removed
 
 
-def _keys(bucket: Bucket, entries: dict[str, Entry]) -> dict[str, list[str]]:
-    """Artifact -> the cache keys that lead to it."""
-    found: dict[str, list[str]] = defaultdict(list)
-    names = [name for name in entries if name.startswith("work/") and name.endswith(f"/{DONE}")]
-    for name, content in bucket.read_all(names).items():
-        done = _value(content)
-        if done:
-            found[done["artifact"]["path"]].append(name.split("/")[1])
-    return dict(found)
+@contextmanager
+def _still_garbage(store: SharedStore, uses: _Uses, one: BucketGarbage) -> Iterator[bool]:
+    """Whether nobody has used it since it was found, nor makes it anew; while this lasts nobody makes it."""
+    with ExitStack() as held:
+        leases = (lease.unless_held(store.bucket, f"leases/{key}.json", store.lease_s) for key in one.keys)
+        if not all(held.enter_context(each) for each in leases):
+            yield False
+            return
+        inside = store.bucket.entries(f"{one.name}/")
+        uses.read(store.bucket.entries("runs/") | store.bucket.entries("work/"))
+        yield bool(inside) and uses.last(one.name, inside) == one.used and one.name not in uses.of_endpoints()
 
 
-def _uses(
-    store: SharedStore, entries: dict[str, Entry], keep_runs: int
-) -> tuple[dict[str, datetime.datetime], set[str]]:
-    """When each artifact was last used by a run, and what the newest runs, and endpoints of this machine, need."""
-    files = [name for name in entries if name.startswith("runs/") and name.endswith(f"/{local.USES}")]
-    files.sort(key=lambda name: entries[name].written, reverse=True)
-    read = store.bucket.read_all(files)
-    used: dict[str, datetime.datetime] = {}
-    needed = {store.relative(path) for path in local.of_endpoints(store)}
-    for number, name in enumerate(files):
-        for use in _value(read.get(name, b"{}")).values():
-            artifact = use["artifact"]
-            used[artifact] = max(used.get(artifact, entries[name].written), entries[name].written)
-            if number < keep_runs:
-                needed.add(artifact)
-    return used, needed
+class _Uses:
+    """Which keys lead to an artifact, and who has used it when. Each small object is read once while it is the same."""
+
+    def __init__(self, store: SharedStore) -> None:
+        self._store = store
+        self._read: dict[tuple[str, str], dict[str, Any]] = {}  # by name and ETag
+        self._keys: dict[str, list[str]] = {}
+        self._used: dict[str, datetime.datetime] = {}
+        self._runs: list[tuple[str, list[str]]] = []
+
+    def read(self, entries: Entries) -> None:
+        """Take what the bucket holds now, as listed."""
+        done = [name for name in entries if name.startswith("work/") and name.endswith(f"/{DONE}")]
+        files = [name for name in entries if name.startswith("runs/") and name.endswith(f"/{local.USES}")]
+        files.sort(key=lambda name: entries[name].written, reverse=True)
+        contents = self._contents(entries, [*done, *files])
+        self._keys, self._used, self._runs = defaultdict(list), {}, []
+        for name in done:
+            if content := contents[name]:
+                self._keys[content["artifact"]["path"]].append(name.split("/")[1])
+                self._note(content["artifact"]["path"], entries[name])
+        for name in files:
+            artifacts = [use["artifact"] for use in contents[name].values()]
+            self._runs.append((name.split("/")[1], artifacts))
+            for artifact in artifacts:
+                self._note(artifact, entries[name])
+
+    def keys_of(self, name: str) -> list[str]:
+        """The cache keys that lead to an artifact, or whose checkpoints these are."""
+        return self._keys.get(name, [name.split("/")[1]] if name.startswith("work/") else [])
+
+    def last(self, name: str, inside: Entries) -> datetime.datetime:
+        """When it was last used, or written to."""
+        written = [entry.written for entry in inside.values()]
+        return max([*written, *([self._used[name]] if name in self._used else [])])
+
+    def needed(self, keep_runs: int) -> set[str]:
+        """What the newest runs need, runs of this machine that are at work, and endpoints of this machine."""
+        needed = self.of_endpoints()
+        for number, (run_id, artifacts) in enumerate(self._runs):
+            if number < keep_runs or local.at_work(self._store.run(run_id)):
+                needed.update(artifacts)
+        return needed
+
+    def of_endpoints(self) -> set[str]:
+        """What endpoints of this machine need."""
+        return {self._store.relative(path) for path in local.of_endpoints(self._store)}
+
+    def _note(self, artifact: str, entry: Entry) -> None:
+        self._used[artifact] = max(self._used.get(artifact, entry.written), entry.written)
+
+    def _contents(self, entries: Entries, names: list[str]) -> dict[str, dict[str, Any]]:
+        read = _read_all(self._store.bucket, [n for n in names if (n, entries[n].etag) not in self._read])
+        self._read.update({(name, entries[name].etag): content for name, content in read.items()})
+        return {name: self._read.get((name, entries[name].etag), {}) for name in names}
+
+
+def _read_all(bucket: Bucket, names: list[str]) -> dict[str, dict[str, Any]]:
+    return {name: _value(content) for name, content in bucket.read_all(names).items()}
 
 
 def _value(content: bytes) -> dict[str, Any]:

@@ -34,8 +34,29 @@ def leased(
     Raises:
         BucketError: the bucket cannot be reached.
     """
-    lease = _take(bucket, name, waiting, lease_s, poll_s)
-    beat = threading.Thread(target=lease.renew, name=f"lease {name}", daemon=True)
+    with _renewed(_take(bucket, name, waiting, lease_s, poll_s)) as lease:
+        yield lease
+
+
+@contextmanager
+def unless_held(bucket: Bucket, name: str, lease_s: float = LEASE_S) -> Iterator[bool]:
+    """Hold the lease object `name` if nobody else has it; whether that is so. It waits for nobody.
+
+    Raises:
+        BucketError: the bucket cannot be reached.
+    """
+    lease = _try(bucket, name, lease_s)
+    if lease is None:
+        yield False
+        return
+    with _renewed(lease):
+        yield True
+
+
+@contextmanager
+def _renewed(lease: HeldLease) -> Iterator[HeldLease]:
+    """Renew it as long as this lasts, then give it back."""
+    beat = threading.Thread(target=lease.renew, name=f"lease {lease.name}", daemon=True)
     beat.start()
     try:
         yield lease
@@ -57,18 +78,22 @@ def held(bucket: Bucket, name: str) -> bool:
 
 def _take(bucket: Bucket, name: str, waiting: Callable[[], None], lease_s: float, poll_s: float) -> HeldLease:
     told = False
-    while True:
-        found = bucket.read(name)
-        facts = _facts(found.content) if found else {"number": 0, "free": True, "lease_s": 0}
-        if found is None or facts["free"] or found.age_s > facts["lease_s"]:
-            lease = HeldLease(bucket, name, int(facts["number"]) + 1, lease_s)
-            if lease.write(found.etag if found else None):
-                return lease
-            continue  # another one was quicker
+    while (lease := _try(bucket, name, lease_s)) is None:
         if not told:
             waiting()
             told = True
         time.sleep(poll_s)
+    return lease
+
+
+def _try(bucket: Bucket, name: str, lease_s: float) -> HeldLease | None:
+    """The lease; None if somebody has it, or was quicker."""
+    found = bucket.read(name)
+    facts = _facts(found.content) if found else {"number": 0, "free": True, "lease_s": 0}
+    if found is not None and not facts["free"] and found.age_s <= facts["lease_s"]:
+        return None
+    lease = HeldLease(bucket, name, int(facts["number"]) + 1, lease_s)
+    return lease if lease.write(found.etag if found else None) else None
 
 
 def _facts(content: bytes) -> dict[str, Any]:
@@ -86,7 +111,7 @@ class HeldLease:
     def __init__(self, bucket: Bucket, name: str, number: int, lease_s: float) -> None:
         self.number = number
         self.ended = threading.Event()
-        self._bucket, self._name, self._lease_s = bucket, name, lease_s
+        self._bucket, self.name, self._lease_s = bucket, name, lease_s
         self._id = uuid.uuid4().hex
         self._beat = 0
         self._etag = ""
@@ -98,13 +123,11 @@ class HeldLease:
         if not self._lost and time.monotonic() - self._renewed > self._lease_s:
             self._lost = f"it was not renewed for {self._lease_s:.0f} s"
         if self._lost:
-            raise SupersededError(
-                f"The lease of {self._name} is lost: {self._lost}. What was made with it is not kept."
-            )
+            raise SupersededError(f"The lease of {self.name} is lost: {self._lost}. What was made with it is not kept.")
 
     def ask(self) -> None:
         """The same, asked of the bucket."""
-        found = self._bucket.read(self._name)
+        found = self._bucket.read(self.name)
         if found is None or json.loads(found.content).get("id") != self._id:
             self._lost = "another machine has taken it over"
         self.check()
@@ -121,7 +144,7 @@ class HeldLease:
             "lease_s": self._lease_s,
         }
         asked = time.monotonic()
-        written = self._bucket.write_if(self._name, json.dumps(facts).encode(), etag)
+        written = self._bucket.write_if(self.name, json.dumps(facts).encode(), etag)
         if written is not None:
             self._etag, self._renewed = written, asked
         return written is not None

@@ -61,7 +61,8 @@ def test_what_nobody_needs_goes_and_its_word_first(store, machine, age):
     gone, kept = make(store, "finetune-a"), make(store, "finetune-b", run="newest")
     age(["artifacts", "work"])
     assert found(store) == [gone]
-    assert garbage.remove(store, garbage.find(store, 1, 30)) > 900
+    [removed] = garbage.remove(store, garbage.find(store, 1, 30))
+    assert (removed.name, removed.bytes > 900) == (gone, True)
     assert not store.bucket.entries(gone)
     assert store.bucket.has(f"{kept}/manifest.json")
     assert not store.bucket.has("work/finetune-a/done.json")
@@ -92,3 +93,36 @@ def test_what_is_being_made_stays_and_what_was_given_up_goes(store, age):
     with store.hold("finetune-now", nobody):
         assert found(store) == ["artifacts/model/torn", "work/finetune-given-up/checkpoints"]
     assert len(found(store)) == 3
+
+
+def test_a_run_at_work_on_this_machine_keeps_what_it_has_used_however_long_ago(store, age):
+    name = make(store, "prepare-a", run="7")
+    age(["artifacts", "work", "runs"])
+    assert found(store, keep_runs=0) == [name]
+    write_json(store.run("7") / "spent" / "finetune-1.json", {})
+    assert found(store, keep_runs=0) == []
+
+
+def test_what_comes_into_use_between_finding_and_removing_stays(store, machine, age):
+    used, made, served, gone = (make(store, f"finetune-{letter}") for letter in "abcd")
+    age(["artifacts", *(f"work/finetune-{letter}" for letter in "abcd")])
+    listed = garbage.find(store, 0, 30)
+    assert len(listed) == 4
+    other = machine("second")
+    use(other, "finetune-a", used, "8")
+    write_json(store.endpoints / "demo.json", {"model_dir": str(store.place(served))})
+    with other.hold("finetune-b", nobody):
+        assert [one.name for one in garbage.remove(store, listed)] == [gone]
+    for name in (used, made, served):
+        assert store.bucket.has(f"{name}/manifest.json")
+    assert store.bucket.has("work/finetune-a/done.json")
+    assert [one.name for one in garbage.remove(store, listed)] == [made], "nobody makes it any more"
+
+
+def test_an_artifact_that_another_key_has_led_to_since_stays(store, age):
+    name = make(store, "finetune-a")
+    age(["artifacts", "work/finetune-a"])
+    listed = garbage.find(store, 0, 30)
+    store.bucket.write("work/finetune-b/done.json", store.bucket.read("work/finetune-a/done.json").content)
+    assert garbage.remove(store, listed) == []
+    assert store.bucket.has(f"{name}/manifest.json")
