@@ -19,6 +19,7 @@ from flows.errors import DataError
 from flows.progress import Progress
 
 LAST_LINES = 20
+SHORTEST_LINE = 8  # characters of a line that is hidden, of a secret of several
 PR_SET_PDEATHSIG = 1
 
 
@@ -104,11 +105,24 @@ def _kill(shell: subprocess.Popen[str]) -> None:
 
 
 def _masked(shell: subprocess.Popen[str], secrets: list[str]) -> Iterator[str]:
-    values = [value for name in secrets if (value := os.environ.get(name, ""))]
+    hidden = _hidden([os.environ.get(name, "") for name in secrets])
     for line in shell.stdout or ():
-        for value in values:
-            line = line.replace(value, "***")
+        for text in hidden:
+            line = line.replace(text, "***")
         yield line.rstrip("\n")
+
+
+def _hidden(values: list[str]) -> list[str]:
+    """What must not be seen in any line of output, the longest first: one secret may be the beginning of another.
+
+    A secret of several lines (a key, JSON) is never in one line as a whole, so each of its lines is hidden; short ones
+    not, as `{`, which would take half of what others print.
+    """
+    found: set[str] = set()
+    for value in values:
+        lines = [line.strip() for line in value.splitlines() if line.strip()]
+        found.update(lines if len(lines) == 1 else (line for line in lines if len(line) >= SHORTEST_LINE))
+    return sorted(found, key=len, reverse=True)
 
 
 def _follow(lines: Iterator[str], progress: Callable[..., None]) -> tuple[list[str], int]:

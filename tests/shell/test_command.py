@@ -68,6 +68,60 @@ def test_secrets_stay_out_of_the_log(tmp_path, monkeypatch, capfd):
     assert "abc-secret" not in capfd.readouterr().out + str(error.value)
 
 
+PEM = """-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIGjOc1zZ5PhTCkBwhAgXXbPx
+ZmFrZSBrZXkgZm9yIGEgdGVzdCBvZiBtYXNraW5nIQ==
+-----END PRIVATE KEY-----
+"""
+JSON = '{\n  "type": "service_account",\n  "private_key": "of-nobody-else"\n}'
+SLOWLY = 'printf %s "${KEY:0:40}"; sleep 0.2; printf %s "${KEY:40:7}"; sleep 0.2; printf %s "${KEY:47}"'
+
+
+@pytest.mark.parametrize(
+    ("value", "command"),
+    [
+        (PEM, 'echo "$KEY"'),
+        (PEM, "echo $KEY"),  # bash makes one line of it
+        (PEM, 'sed "s/^/> /" <<< "$KEY" >&2'),
+        (PEM, SLOWLY),
+        (PEM.replace("\n", "\r\n"), 'echo "$KEY"'),
+        (JSON, 'echo "$KEY"'),
+        ("a-token\n", SLOWLY),
+    ],
+    ids=[
+        "as it is",
+        "in one line",
+        "indented",
+        "in pieces",
+        "of Windows",
+        "JSON",
+        "a token with a line end, in pieces",
+    ],
+)
+def test_no_line_of_a_secret_is_in_the_log(tmp_path, monkeypatch, capfd, value, command):
+    monkeypatch.setenv("KEY", value)
+    told = []
+    run(ShellConfig(command=command, secrets=["KEY"]), {}, tmp_path, lambda *report: told.append(report[2]))
+    seen = capfd.readouterr().out
+    assert "***" in seen
+    for line in [line.strip() for line in value.splitlines() if len(line.strip()) > 1]:
+        assert line not in seen
+        assert not [words for words in told if line in words]
+
+
+def test_short_lines_of_a_secret_leave_other_output_readable(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("KEY", JSON)
+    run(ShellConfig(command="echo '{\"rows\": 3}'", secrets=["KEY"]), {}, tmp_path, silent)
+    assert capfd.readouterr().out == '{"rows": 3}\n'
+
+
+def test_a_secret_that_begins_another_leaves_nothing_of_that(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("SHORT", "abc-secret")
+    monkeypatch.setenv("LONG", "abc-secret-and-more")
+    run(ShellConfig(command="echo $LONG $SHORT", secrets=["SHORT", "LONG"]), {}, tmp_path, silent)
+    assert capfd.readouterr().out == "*** ***\n"
+
+
 def test_an_empty_command_is_refused():
     with pytest.raises(ValidationError):
         ShellConfig(command="")
