@@ -1,6 +1,8 @@
 # The image of container pools: this project at the folder where its deployments look for it, and its packages.
 #   docker build -f deployments/images/training.Dockerfile -t prefect-finetune/training:0.1.0 .
 # A machine that has the packages already names an image with them instead: --build-arg PACKAGES=their/image:1
+# The project is one of them (`pip install --no-deps -e .` in a checkout at /opt/prefect-finetune, of this version):
+# flows ask the metadata of their own package for its version.
 ARG BASE=docker.io/library/python:3.11-slim
 ARG PACKAGES=packages
 
@@ -10,10 +12,11 @@ FROM ${BASE} AS packages
 ARG TORCH=torch==2.13.0
 WORKDIR /opt/prefect-finetune
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+# Editable: its code comes to these folders below, in a layer that a change of the code makes anew without the packages.
 RUN pip install --no-cache-dir ${TORCH} \
  && mkdir flows blocks deployments \
- && pip install --no-cache-dir -c constraints.txt . \
- && pip uninstall -y prefect-finetune
+ && touch flows/__init__.py blocks/__init__.py deployments/__init__.py \
+ && pip install --no-cache-dir -c constraints.txt -e .
 
 FROM ${PACKAGES}
 WORKDIR /opt/prefect-finetune

@@ -162,31 +162,6 @@ def test_a_stage_without_gpus_asks_the_cluster_for_none():
     assert not container["resources"].get("limits")
 
 
-def instructions(file):
-    """The Dockerfile's instructions, a continued line as one, without comments."""
-    text = "\n".join(line for line in (IMAGES / file).read_text("utf-8").splitlines() if not line.startswith("#"))
-    return [line.split(maxsplit=1) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
-
-
-@pytest.mark.parametrize("file", ["training.Dockerfile", "serving.Dockerfile"])
-def test_what_an_image_copies_is_there_and_goes_to_the_engine(file):
-    kept = {line[1:] for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    copied = [source for word, rest in instructions(file) if word == "COPY" for source in rest.split()[:-1]]
-    assert copied
-    for source in copied:
-        assert (CHECKOUT / source).exists(), source
-        assert source in kept, f"{source} is not sent to the engine (.dockerignore)"
-
-
-@pytest.mark.parametrize("file", ["training.Dockerfile", "serving.Dockerfile"])
-def test_an_image_has_the_python_and_torch_of_the_project(file):
-    text = (IMAGES / file).read_text("utf-8")
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    assert f"python:{project['requires-python'].removeprefix('>=')}-slim" in text
-    assert re.search(r"^ARG TORCH=(.*)$", text, re.M)[1] in (CHECKOUT / "constraints.txt").read_text().splitlines()
-    assert f"prefect-finetune/{file.partition('.')[0]}:{project['version']}" in text
-
-
 def test_pools_use_the_image_that_the_dockerfile_makes():
     version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
     for kind in ("docker", "kubernetes"):
