@@ -5,6 +5,10 @@ file (fcntl(2), "open file description locks"): a process that was started with 
 so that a card is free only when all that used it are gone. Prefect's own concurrency limits would not do: their leases
 are held in the server's memory, live a minute past a killed holder, and are lost when the server restarts.
 
+A file can be removed while it is locked, and the next one would lock a new file. So every lease also has a name in the
+kernel for each card (`names`), which nobody can remove, and a card is free when neither its file nor a name says
+otherwise.
+
 Who waits longest is served first, so that many small requests cannot starve a big one.
 """
 
@@ -14,21 +18,28 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 from flows.errors import ConfigError
+from flows.gpus import names
 from flows.gpus.inventory import PRETENDED, Gpu, gpus
 
 FOLDER = "FINETUNE_LEASES"
 NOT_HERE = "off"
-DEFAULT_FOLDER = "/tmp/prefect-finetune-gpus"  # of the machine, not of a user or a store: cards are shared by all
+# Of the machine, not of a user or a store: cards are shared by all. Nothing cleans the first by age; it is not
+# everywhere a folder in which all may write.
+PLACES = ("/run/lock", "/var/tmp")
+DEFAULT_FOLDER = "prefect-finetune-gpus"
 PARTS = 100
 POLL_S = 1.0
+TOUCH_S = 3600.0  # between signs of life for what cleans by age, in days
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,8 @@ def lease(
             time.sleep(poll_s)
         for descriptor in got.descriptors:
             held.callback(os.close, descriptor)
-        yield got
+        with _touching([ticket.descriptor, *got.descriptors]):
+            yield got
 
 
 def leased_here() -> bool:
@@ -129,17 +141,52 @@ def holders() -> list[Place]:
 
 
 def _folder() -> Path:
-    folder = Path(os.environ.get(FOLDER, DEFAULT_FOLDER))
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(parents=True)
-        folder.chmod(0o1777)
+    folder = Path(os.environ.get(FOLDER) or _default_folder(PLACES))
+    _make(folder)
     return folder
+
+
+def _default_folder(places: Sequence[str]) -> Path:
+    """In the first place in which every user of the machine may write, so that all come to the same one."""
+    for place in places[:-1]:
+        with contextlib.suppress(OSError):
+            mode = os.stat(place).st_mode
+            if stat.S_ISDIR(mode) and mode & 0o1777 == 0o1777:
+                return Path(place) / DEFAULT_FOLDER
+    return Path(places[-1]) / DEFAULT_FOLDER
+
+
+def _make(folder: Path) -> None:
+    with contextlib.suppress(FileExistsError, FileNotFoundError):
+        folder.mkdir(parents=True)
+        folder.chmod(0o1777)  # of nothing, when it is removed at this moment
+
+
+@contextmanager
+def _touching(descriptors: Sequence[int]) -> Iterator[None]:
+    """While this lasts, files in use are never old."""
+    ended = Event()
+
+    def touch() -> None:
+        while not ended.wait(TOUCH_S):
+            for descriptor in descriptors:
+                with contextlib.suppress(OSError):  # of a name
+                    os.utime(descriptor)
+
+    thread = Thread(target=touch, name="touching leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _take(folder: Path, fitting: list[int], wanted: float, ticket: _Ticket) -> Lease | None:
     """The lease, if it is this ticket's turn and the cards are free."""
     with _deciding(folder):
-        first = next(one.name for one in _living(folder) if not one.devices)
+        ticket.stand()
+        first = next((one.name for one in _living(folder) if not one.devices), None)
         if first != ticket.name:
             return None
         whole = wanted >= 1
@@ -150,31 +197,25 @@ def _take(folder: Path, fitting: list[int], wanted: float, ticket: _Ticket) -> L
 
 
 def _whole(folder: Path, fitting: list[int], count: int) -> Lease | None:
-    descriptors: list[int] = []
-    devices: list[int] = []
-    for index in fitting:
-        descriptor = _open(folder / f"gpu-{index}")
-        if _lock(descriptor, 0, PARTS):
-            descriptors.append(descriptor)
-            devices.append(index)
-            if len(devices) == count:
-                return Lease(tuple(devices), 1.0, tuple(descriptors))
-        else:
-            os.close(descriptor)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    return None
+    room = _room(folder, fitting)
+    free = [index for index in fitting if len(room[index]) == PARTS][:count]
+    return _held(folder, {index: range(PARTS) for index in free}, 1.0) if len(free) == count else None
 
 
 def _part(folder: Path, fitting: list[int], parts: int) -> Lease | None:
     """On the fullest card that has room, so that whole ones stay free."""
-    room = {index: _free(folder, index) for index in fitting}
-    for index in sorted((index for index in fitting if len(room[index]) >= parts), key=lambda index: len(room[index])):
-        descriptor = _open(folder / f"gpu-{index}")
-        if all(_lock(descriptor, byte, 1) for byte in room[index][:parts]):
-            return Lease((index,), parts / PARTS, (descriptor,))
-        os.close(descriptor)
+    room = _room(folder, fitting)
+    enough = sorted((index for index in fitting if len(room[index]) >= parts), key=lambda index: len(room[index]))
+    for index in enough:
+        if got := _held(folder, {index: room[index][:parts]}, parts / PARTS):
+            return got
     return None
+
+
+def _room(folder: Path, fitting: list[int]) -> dict[int, list[int]]:
+    """Card -> its free hundredths, by the locks of its file and by the names of leases whose file was removed."""
+    taken = names.taken(folder)
+    return {index: [part for part in _free(folder, index) if part not in taken.get(index, ())] for index in fitting}
 
 
 def _free(folder: Path, index: int) -> list[int]:
@@ -185,20 +226,37 @@ def _free(folder: Path, index: int) -> list[int]:
         os.close(descriptor)
 
 
+def _held(folder: Path, wanted: dict[int, Sequence[int]], share: float) -> Lease | None:
+    """Lease these hundredths of cards, all of them or none."""
+    with ExitStack() as undo:
+        descriptors = []
+        for index, parts in wanted.items():
+            descriptors.append(_open(folder / f"gpu-{index}"))
+            undo.callback(os.close, descriptors[-1])
+            if not all(_lock(descriptors[-1], part, 1) for part in parts):
+                return None
+            descriptors.append(names.give(folder, index, parts))
+            undo.callback(os.close, descriptors[-1])
+        undo.pop_all()
+        return Lease(tuple(wanted), share, tuple(descriptors))
+
+
 def _open(path: Path) -> int:
     """A descriptor of its own for each lease: the lock belongs to it. Not inherited unless it is passed on.
 
     Made only where it is missing: in a sticky folder the kernel refuses O_CREAT on a file of another user
-    (proc_sys_fs(5), "protected_regular").
+    (proc_sys_fs(5), "protected_regular"). The folder may have been removed too.
     """
-    before = os.umask(0)
-    try:
-        while True:
-            for flags in (0, os.O_CREAT | os.O_EXCL):
-                with contextlib.suppress(FileNotFoundError, FileExistsError):
-                    return os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o666)
-    finally:
-        os.umask(before)
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        _make(path.parent)
+        before = os.umask(0)
+        try:
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o666)
+        finally:
+            os.umask(before)
 
 
 def _lock(descriptor: int, first: int, count: int) -> bool:
@@ -217,7 +275,8 @@ def _deciding(folder: Path) -> Iterator[None]:
     descriptor = _open(folder / "deciding")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        with names.alone(folder):  # the file may be removed
+            yield
     finally:
         os.close(descriptor)
 
@@ -231,10 +290,21 @@ class _Ticket:
 
     def __enter__(self) -> _Ticket:
         with _deciding(self.folder):
-            self.descriptor = _open(self.folder / self.name)
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-            self.write(())
+            self._begin()
         return self
+
+    def _begin(self) -> None:
+        self.descriptor = _open(self.folder / self.name)
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        self.write(())
+
+    def stand(self) -> None:
+        """Take the same place in the queue again if its file was removed."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self.folder / self.name), os.fstat(self.descriptor)):
+                return
+        os.close(self.descriptor)
+        self._begin()
 
     def write(self, devices: tuple[int, ...]) -> None:
         words = json.dumps({"holder": self.holder, "wanted": self.wanted, "devices": devices}).encode()
@@ -250,7 +320,10 @@ class _Ticket:
 def _living(folder: Path) -> list[Place]:
     """The places whose holders live, the oldest first; those of the dead are removed."""
     found = []
-    for path in sorted(folder.glob("ticket-*")):
+    tickets: list[Path] = []
+    with contextlib.suppress(FileNotFoundError):  # the folder is removed at this moment
+        tickets = sorted(folder / name for name in os.listdir(folder) if name.startswith("ticket-"))
+    for path in tickets:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -271,7 +344,12 @@ def _living(folder: Path) -> list[Place]:
 def _why_waiting(folder: Path, ticket: _Ticket, wanted: float) -> str:
     with _deciding(folder):
         others = [one for one in _living(folder) if one.devices or one.name < ticket.name]
-    return f"Waiting for {_number(wanted)}: {'; '.join(one.words for one in others) or 'they have just been freed'}."
+        unknown = sorted(set(names.taken(folder)) - {index for one in others for index in one.devices})
+    words = [one.words for one in others]
+    if unknown:
+        which = ", ".join(map(str, unknown))
+        words.append(f"GPU {which} is still used (the holder was killed, or its file in {folder} removed)")
+    return f"Waiting for {_number(wanted)}: {'; '.join(words) or 'they have just been freed'}."
 
 
 def _number(wanted: float) -> str:

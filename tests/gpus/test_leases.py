@@ -1,18 +1,21 @@
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.errors import ConfigError
-from flows.gpus import leases
+from flows.gpus import leases, names
 from flows.gpus.inventory import Gpu, gpus
 from flows.gpus.leases import holders, lease, problems
 
@@ -114,7 +117,8 @@ def test_who_waits_longest_is_first_and_a_dead_one_in_the_queue_holds_nobody_up(
         dead.kill()
         dead.wait()
     assert big.stdout.readline() == "has 0 1\n"
-    assert small.stdout.readline() == "waits Waiting for 1 GPU: big holds GPU 0, 1.\n"
+    words = (line for line in iter(small.stdout.readline, "") if "dead" not in line and "big waits" not in line)
+    assert next(words) == "waits Waiting for 1 GPU: big holds GPU 0, 1.\n"
     big.kill()
     assert small.stdout.readline() == "has 0\n"
 
@@ -138,6 +142,118 @@ def test_a_card_is_free_at_once_when_its_holder_is_killed(hold):
     started = time.monotonic()
     assert devices(2, poll_s=60) == (0, 1)
     assert time.monotonic() - started < 30
+
+
+def one_file(folder):
+    (folder / "gpu-0").unlink()
+
+
+def every_file(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("removed", [one_file, every_file, shutil.rmtree])
+def test_a_card_is_not_leased_twice_when_its_file_is_removed(machine, hold, tmp_path, removed):
+    first = hold(1, "first")
+    assert first.stdout.readline() == "has 0\n"
+    removed(tmp_path / "leases")
+    assert devices(1) == (1,)
+    waiting = hold(2, "second")
+    why = waiting.stdout.readline()
+    assert why.startswith("waits Waiting for 2 GPUs: ")
+    lost = f"GPU 0 is still used (the holder was killed, or its file in {tmp_path / 'leases'} removed)."
+    assert ("first holds GPU 0." if removed is one_file else lost) in why
+    first.kill()
+    assert waiting.stdout.readline() == "has 0 1\n"
+
+
+def test_a_share_of_a_card_is_not_leased_twice_when_its_file_is_removed(machine, tmp_path):
+    machine.setenv("FINETUNE_GPUS", "1")
+    with lease(0.3, "a", silent), lease(0.5, "b", silent):
+        shutil.rmtree(tmp_path / "leases")
+        assert leases._part(tmp_path / "leases", [0], 21) is None
+        assert leases._whole(tmp_path / "leases", [0], 1) is None
+        with lease(0.2, "c", silent) as c:
+            assert c.devices == (0,)
+    assert devices(1) == (0,)
+
+
+def test_who_waits_keeps_the_place_when_the_files_are_removed(machine, hold, tmp_path):
+    machine.setenv("FINETUNE_GPUS", "1")
+    with lease(1, "running", silent):
+        first = hold(1, "first")
+        assert first.stdout.readline() == "waits Waiting for 1 GPU: running holds GPU 0.\n"
+        shutil.rmtree(tmp_path / "leases")
+        assert "still used" in first.stdout.readline()
+        second = hold(1, "second")
+        assert "first waits for 1 GPU before it" in second.stdout.readline()
+    assert first.stdout.readline() == "has 0\n"
+    first.kill()
+    lines = iter(second.stdout.readline, "")
+    assert next(line for line in lines if line.startswith("has")) == "has 0\n"
+
+
+def test_nobody_has_a_card_twice_while_somebody_removes_the_folder_again_and_again(machine, tmp_path):
+    machine.setenv("FINETUNE_GPUS", "1")
+    inside, twice, over = threading.Lock(), [], threading.Event()
+
+    def take(name):
+        for _ in range(15):
+            with lease(1, name, silent, poll_s=0.001):
+                if not inside.acquire(blocking=False):
+                    twice.append(name)
+                    continue
+                time.sleep(0.002)
+                inside.release()
+
+    def clean():
+        while not over.is_set():
+            shutil.rmtree(tmp_path / "leases", ignore_errors=True)
+
+    cleaner = threading.Thread(target=clean)
+    cleaner.start()
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(take, "abcd"))
+    finally:
+        over.set()
+        cleaner.join()
+    assert twice == []
+
+
+def test_files_in_use_never_grow_old(machine, tmp_path):
+    machine.setattr(leases, "TOUCH_S", 0.02)
+    with lease(1, "long", silent):
+        in_use = [tmp_path / "leases" / "gpu-0", *(tmp_path / "leases").glob("ticket-*")]
+        assert len(in_use) == 2
+        for path in in_use:
+            os.utime(path, (1, 1))
+        until = time.monotonic() + 10
+        while any(path.stat().st_mtime == 1 for path in in_use):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_where_the_kernel_does_not_tell_names_the_files_do(machine, tmp_path):
+    machine.setattr(names, "NAMES", tmp_path / "none")
+    with lease(1, "one", silent):
+        assert devices(1) == (1,)
+
+
+def test_the_locks_lie_where_all_may_write_and_nothing_cleans_or_else_in_the_last_place(tmp_path, machine):
+    machine.delenv("FINETUNE_LEASES")
+    open_to_all, of_root = tmp_path / "lock", tmp_path / "closed"
+    for folder, mode in ((open_to_all, 0o1777), (of_root, 0o755)):
+        folder.mkdir()
+        folder.chmod(mode)
+    name = "prefect-finetune-gpus"
+    assert leases._default_folder([str(open_to_all), "/var/tmp"]) == open_to_all / name
+    assert leases._default_folder([str(of_root), "/var/tmp"]) == leases.Path("/var/tmp", name)
+    assert leases._default_folder([str(tmp_path / "none"), "/var/tmp"]) == leases.Path("/var/tmp", name)
+    machine.setattr(leases, "PLACES", (str(open_to_all), "/var/tmp"))
+    assert devices(1) == (0,)
+    assert (open_to_all / name).stat().st_mode & 0o7777 == 0o1777
 
 
 @pytest.mark.parametrize(
