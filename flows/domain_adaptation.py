@@ -148,12 +148,11 @@ def train_and_evaluate(
 def serve_if_passed(
     context: RunContext, serve: ServeConfig, report: RunReport, outcomes: dict[str, Outcome]
 ) -> RunReport:
-    """Write and show the report; promote the model if the gate passed, and write the report again with its endpoint.
+    """Promote the model if the gate passed; write and show the report, with its endpoint.
 
     Raises:
         StageError: the endpoint did not become healthy, or a check through it refused the model; the report says so.
     """
-    reports.write(context, report, outcomes)
     endpoint: EndpointReport | None = None
     failure: StageError | None = None
     served = Served()
@@ -162,6 +161,7 @@ def serve_if_passed(
         line = StageReport(name="serve", status="skipped", seconds=0.0, why=why)
         context.logger.info("serve: %s", why)
     else:
+        reports.write(context, report, outcomes)  # a start may take long, or be killed
         try:
             evaluation = Path(outcomes["evaluate"].artifact.path)
             healthy = serve_model(context, serve, Path(report.trained_model_uri), evaluation, served)

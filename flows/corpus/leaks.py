@@ -7,12 +7,14 @@ datasketch's LSH; a hit is counted and removed from *training*, never from the t
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-from datasketch import MinHash, MinHashLSH
+from typing import TYPE_CHECKING
 
 from flows.config import Config
 from flows.corpus.fact import normalised
 from flows.corpus.row import Document, Row
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 SIMILARITY = 0.8  # Jaccard of the 5-gram sets
 SHINGLE = 5
@@ -49,6 +51,8 @@ def _texts(row: Row) -> list[str]:
 
 
 def _sketch(text: str) -> MinHash:
+    from datasketch import MinHash  # here: it takes 0.4 s, and most processes clean nothing
+
     sketch = MinHash(num_perm=128, seed=1)
     sketch.update_batch([text[at : at + SHINGLE].encode() for at in range(max(1, len(text) - SHINGLE + 1))])
     return sketch
@@ -58,6 +62,8 @@ class _Index:
     """Finds whether a text says what some held-out row says."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
+        from datasketch import MinHashLSH
+
         self._lsh = MinHashLSH(threshold=SIMILARITY, num_perm=128)
         self._sketches: dict[str, MinHash] = {}
         self._answers: set[str] = set()

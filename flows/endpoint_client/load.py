@@ -7,13 +7,15 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openai import OpenAI
 from pydantic import BaseModel, ConfigDict
 
 from flows.endpoint_client.request import Request
 from flows.endpoint_client.target import Target, make_client, why
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 WARM_UP = 3  # questions, or one for each that is under way at a time
 TIMEOUT_S = 120.0

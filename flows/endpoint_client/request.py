@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flows.config import Config
 from flows.endpoint_client.errors import NoAnswerError, RefusedError
 from flows.endpoint_client.retry import passes, retried
 from flows.endpoint_client.target import OTHER_PROTOCOL, Target, why
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 UNREADABLE_ATTEMPTS = 3  # of an answer that is none of the API's
 FOR_ALL = (401, 403, 404)  # key, rights, model or path: what is refused once is refused to every request
@@ -124,6 +126,8 @@ def ask(client: OpenAI, target: Target, request: Request, options: BatchOptions,
         RefusedError: no request will be answered: wrong key, model or path.
         NoAnswerError: the endpoint does not take connections any more.
     """
+    from openai import APIConnectionError, APIStatusError, APITimeoutError
+
     started = time.monotonic()
 
     def failed(what: str, error: type[RefusedError] | type[NoAnswerError], lasting: bool = False) -> Outcome:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from openai import APIConnectionError, APIStatusError
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -50,6 +49,8 @@ def retried(
 
 def passes(error: BaseException) -> bool:
     """Whether the same request may be answered a little later."""
+    from openai import APIConnectionError, APIStatusError
+
     if isinstance(error, APIStatusError):
         return (error.status_code >= 500 or error.status_code in PASSING) and wish(error) <= LONGEST_WISH_S
     return isinstance(error, APIConnectionError)
@@ -57,6 +58,8 @@ def passes(error: BaseException) -> bool:
 
 def wish(error: BaseException) -> float:
     """The seconds after which the server wants to be asked again (Retry-After); 0 if it does not say."""
+    from openai import APIStatusError
+
     headers: Any = error.response.headers if isinstance(error, APIStatusError) else {}
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:

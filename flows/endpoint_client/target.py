@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-from openai import APIError, APIStatusError, AuthenticationError, DefaultHttpxClient, OpenAI
 from pydantic import Field
 
 from flows.config import Config
 from flows.endpoint_client import routes
 from flows.endpoint_client.deadline import Deadline
 from flows.endpoint_client.errors import NoAnswerError, RefusedError
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 NO_KEY = "none"  # for servers that ask for none; the client insists on one
 TIMEOUT_S = 120.0
@@ -45,6 +47,8 @@ def make_client(
     `key` comes before the environment variable of the target. `timeout_s` counts between two bytes of an answer;
     `deadline` ends all of its requests.
     """
+    from openai import DefaultHttpxClient, OpenAI  # here: it takes 0.6 s, and most processes only read a Target
+
     key = key or (os.environ.get(target.api_key_env, "") if target.api_key_env else "")
     own = routes.on_this_machine(target.base_url)
     route = routes.of(target.base_url)
@@ -82,6 +86,8 @@ def models(target: Target, key: str = "") -> list[str]:
         NoAnswerError: nobody answers there.
         RefusedError: it does not tell us (wrong key, no such path), or speaks another protocol.
     """
+    from openai import APIError, APIStatusError
+
     with (
         Deadline(2 * CHECK_TIMEOUT_S) as deadline,
         make_client(target, key, CHECK_TIMEOUT_S, deadline).with_options(max_retries=1) as client,
@@ -113,6 +119,8 @@ def check(target: Target, key: str = "") -> None:
 
 def why(error: Exception, client: OpenAI) -> str:
     """The error in one line, without the API key, which some servers repeat."""
+    from openai import AuthenticationError
+
     if isinstance(error, AuthenticationError):
         return "the API key is refused"
     text = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

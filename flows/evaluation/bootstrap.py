@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit  # of scipy.stats the import alone takes a second
 
 from flows.evaluation.results import Estimate
 
@@ -40,8 +40,8 @@ def estimate(
 
 def expanded_tail(groups: int) -> float:
     """The share to cut off at each end, below 0.025 for few groups, so that 95 % are covered (two groups or more)."""
-    stretched = np.sqrt(groups / (groups - 1)) * scipy.stats.t.ppf(0.975, groups - 1)
-    return float(scipy.stats.norm.cdf(-stretched))
+    stretched = np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, 0.975)
+    return float(ndtr(-stretched))
 
 
 def _means(sums: NDArray[Any], counts: NDArray[Any], resamples: int) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from flows.reporting.contract import RunReport
 from flows.reporting.html import report_html
-from flows.reporting.plots import loss_plot, semscore_plot, truthfulness_plot, variants_plot
 from flows.store.files import write_atomically
 
 
@@ -19,6 +18,9 @@ def write_report(report: RunReport, run_dir: Path) -> None:
     Raises:
         OSError: the folder cannot be made or written to.
     """
+    # here: matplotlib takes half a second, and what starts a run draws nothing
+    from flows.reporting.plots import loss_plot, semscore_plot, truthfulness_plot, variants_plot
+
     run_dir.mkdir(parents=True, exist_ok=True)
     semscore = semscore_plot(report.metrics, run_dir / "semscore.png")
     truthfulness = truthfulness_plot(report.metrics.truthfulness, run_dir / "truthfulness_result.png")

@@ -7,7 +7,6 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from flows.reporting.html import data_uri
 from flows.reporting.runs import RunLine, count_line, read_runs, runs_html, runs_markdown
-from flows.reporting.runs_plot import runs_plot
 from flows.store.files import write_atomically
 from flows.store.layout import Store
 
@@ -20,6 +19,8 @@ def show_runs(store: Store) -> list[RunLine]:
     Raises:
         OSError: the store cannot be written to.
     """
+    from flows.reporting.runs_plot import runs_plot  # here: matplotlib takes half a second
+
     runs = read_runs(store.root / "runs")
     page = store.root / "runs.html"
     plot = runs_plot(runs, store.root / "runs.png")

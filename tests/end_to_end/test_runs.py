@@ -45,7 +45,7 @@ def wait_for(what, seconds=120):
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.3)  # a look may go through all processes
     return found
 
 

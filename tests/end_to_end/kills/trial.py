@@ -21,6 +21,7 @@ PARAMETERS = SMALL | {
     "resources": {"finetune": {"gpus": 1}},
 }
 LONGEST_S = 300
+LOOK_S = 0.3  # every look asks the server and goes through all processes
 REPORT_S = 3.0  # from a trained model to the end of a run whose evaluation is in the store
 
 
@@ -43,7 +44,7 @@ def undisturbed(prefect):
                 moments.append(time.monotonic())
         if not trained and list(store.glob("work/finetune-*/done.json")):
             trained = time.monotonic()
-        time.sleep(0.1)
+        time.sleep(LOOK_S)
     assert state["type"] == "COMPLETED", state
     end = trained + REPORT_S  # the evaluation is there the next time
     seconds = {"child": seen["child"][-1] - seen["child"][0]}
@@ -107,7 +108,7 @@ def _killed(prefect, plain, what, share, watch):
             wait_for(lambda: prefect.targets("child" if what == "child" else "flow"), 120)
         began = time.monotonic()
         while not (over := prefect.state(run_id)["type"] in FINAL) and time.monotonic() - began < share * length:
-            time.sleep(0.1)
+            time.sleep(LOOK_S)
         if not over and _strike(prefect, what, run_id):
             return run_id
         length = 0.8 * (time.monotonic() - began)

@@ -5,7 +5,7 @@ import threading
 from flows.store.files import read_json
 from flows.training.checkpoints import is_whole
 
-LOOK_S = 0.2
+LOOK_S = 0.5
 
 
 class Watch(threading.Thread):
