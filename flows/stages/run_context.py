@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -85,7 +86,10 @@ class RunOptions(Config):
 
 @dataclass
 class RunContext:
-    """What every stage of a run needs to know."""
+    """What every stage of a run needs to know.
+
+    `ending` is set when the run is being ended from outside: what its threads wait for, they then end.
+    """
 
     store: Store
     options: RunOptions
@@ -96,6 +100,7 @@ class RunContext:
     prices: Prices = field(default_factory=Prices)
     budget: Budget = field(default_factory=Budget)
     started: float = field(default_factory=time.monotonic)
+    ending: threading.Event = field(default_factory=threading.Event)
 
     @property
     def run_url(self) -> str:
