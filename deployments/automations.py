@@ -129,7 +129,7 @@ def _missing(after: set[str], expect: set[str], tag: str, within_s: float) -> Ev
 
 
 def starting_again(quiet_s: float = QUIET_S) -> AutomationCore:
-    """Start a pipeline again that has crashed and stayed so; the run itself gives up after some starts.
+    """Start a pipeline again that has crashed and stayed so; the run itself gives up after some crashes.
 
     Not at once: a worker reports a death a second time some seconds later, and would crash the new start. Stages are
     started again by their pipeline.

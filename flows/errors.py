@@ -52,6 +52,13 @@ def is_disk_full(error: BaseException) -> bool:
     return any(word in str(error) for word in words)
 
 
+class RunEndedError(FinetuneError):
+    """The run is being ended from outside (cancelled, killed), so its branches end what they have begun."""
+
+    def __init__(self) -> None:
+        super().__init__("The run is being ended.")
+
+
 class TransientError(FinetuneError):
     """Something that a retry may mend: a killed child process, an endpoint that does not answer."""
 

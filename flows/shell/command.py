@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -20,7 +19,6 @@ from flows.progress import Progress
 
 LAST_LINES = 20
 SHORTEST_LINE = 8  # characters of a line that is hidden, of a secret of several
-PR_SET_PDEATHSIG = 1
 
 
 class ShellConfig(Config):
@@ -50,6 +48,7 @@ def run(config: ShellConfig, inputs: dict[str, Path], workdir: Path, progress: P
     """
     output = workdir / "output"
     output.mkdir(parents=True, exist_ok=True)
+    guard = _guard()
     shell = subprocess.Popen(
         ["/bin/bash", "-eu", "-o", "pipefail", "-c", config.command],
         cwd=output,
@@ -59,14 +58,13 @@ def run(config: ShellConfig, inputs: dict[str, Path], workdir: Path, progress: P
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        start_new_session=True,
-        preexec_fn=_end_with_parent,
+        process_group=guard.pid,
     )
     late = Event()
 
     def give_up() -> None:
         late.set()
-        _kill(shell)
+        _kill(guard)
 
     timer = Timer(config.timeout_s, give_up)
     timer.daemon = True
@@ -77,7 +75,8 @@ def run(config: ShellConfig, inputs: dict[str, Path], workdir: Path, progress: P
         code = shell.wait()
     finally:
         timer.cancel()
-        _kill(shell)
+        _kill(guard)
+        guard.wait()
     if late.is_set():
         raise DataError(f"The command took longer than its {config.timeout_s:g} s.{_said(last)}")
     if code:
@@ -91,15 +90,24 @@ def _variables(config: ShellConfig, inputs: dict[str, Path], output: Path) -> di
     return folders | {"OUTPUT": str(output), "DATA": config.data_folder}
 
 
-def _end_with_parent() -> None:
-    """Asked for between fork and exec: a command must not outlive a stage that was killed."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _guard() -> subprocess.Popen[bytes]:
+    """Kills its process group, in which the command is, when we are gone and with us the pipe that it reads.
+
+    However we ended: a stage that is killed has no time to end what its command has started.
+    """
+    return subprocess.Popen(
+        ["/bin/bash", "-c", "read -r; kill -KILL 0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
 
 
-def _kill(shell: subprocess.Popen[str]) -> None:
+def _kill(guard: subprocess.Popen[bytes]) -> None:
     """The whole group: what the command has left in the background holds files of a stage that is over."""
     try:
-        os.killpg(shell.pid, signal.SIGKILL)
+        os.killpg(guard.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextvars
 import glob
 import re
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import BaseModel
 
 from flows.base_models.resolve import ResolvedModel
 from flows.errors import ConfigError, FinetuneError
+from flows.stages.branches import Branches
 from flows.stages.explanation import foretold, not_yet
 from flows.stages.graph import Node
 from flows.stages.pipeline import Model, Pipeline
@@ -39,13 +39,11 @@ def run_graph(line: Pipeline, nodes: Sequence[Node], shared: Surroundings) -> di
     sorter.prepare()
     by_name = {node.name: node for node in nodes}
     failed: dict[str, FinetuneError] = {}
-    with ThreadPoolExecutor(line.run.options.at_once or MOST_AT_ONCE) as threads:
+    with Branches(line.run, line.run.options.at_once or MOST_AT_ONCE) as branches:
         running: dict[Future[Outcome], str] = {}
         while running or sorter.is_active():
             for name in sorter.get_ready():
-                # In a copy of our context: Prefect keeps there which run a task belongs to.
-                work = contextvars.copy_context().run
-                running[threads.submit(work, _run, line, by_name[name], shared)] = name
+                running[branches.start(_run, line, by_name[name], shared)] = name
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -171,6 +171,7 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
             descriptors,
             Measured(file, call.name, call.resources.gpus * team.nodes, partial(_used_up, run), stop),
             team,
+            run.ending,
         )
 
 

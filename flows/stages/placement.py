@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import time
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -16,7 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
-from flows.errors import ConfigError, TransientError
+from flows.errors import ConfigError, RunEndedError, TransientError
 from flows.stages.call import StageCall
 from flows.stages.job_variables import job_variables
 from flows.stages.make import finished
@@ -43,11 +42,12 @@ def make_elsewhere(run: RunContext, call: StageCall, refresh: bool) -> dict[str,
         ConfigError: there is no such pool, or no deployment for it.
         ChildError: it failed; the message is its own.
         TransientError: it was ended from outside.
+        RunEndedError: our own run is.
     """
     child = _submit(run, call, refresh)
     run.logger.info("%s runs in the work pool %s as %s.", call.name, call.resources.work_pool, child.name)
     try:
-        child = _wait(child)
+        child = _wait(run, child)
     except BaseException:  # also when this run is being ended
         _cancel_if_we_are(run, child)
         raise
@@ -110,11 +110,16 @@ def _run(call: StageCall, request: StageRequest, variables: dict[str, Any], key:
     )
 
 
-def _wait(child: FlowRun) -> FlowRun:
-    """The run once it is final; a server that does not answer for a while is waited for."""
+def _wait(run: RunContext, child: FlowRun) -> FlowRun:
+    """The child once it is final; a server that does not answer for a while is waited for.
+
+    Raises:
+        RunEndedError: our own run is being ended.
+    """
     with get_client(sync_client=True) as client:
         while child.state is None or not child.state.is_final():
-            time.sleep(POLL_S)
+            if run.ending.wait(POLL_S):
+                raise RunEndedError
             with contextlib.suppress(httpx.TransportError):
                 child = client.read_flow_run(child.id)
     return child

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from flows.errors import BudgetError, FinetuneError, TransientError
+from flows.errors import BudgetError, FinetuneError, RunEndedError, TransientError
 from flows.progress import Progress
 from flows.stages.team_child import clear_errors
 from flows.store.files import read_json, write_atomically, write_json
@@ -80,15 +80,18 @@ def run_child(
     descriptors: tuple[int, ...] = (),
     measured: Measured | None = None,
     team: Team = Team(),
+    ending: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Run `function` ("module:name") in a child process, which inherits the `descriptors`, and return its figures.
 
-    A `team` of several processes does it together; the figures are those of the first of them.
+    A `team` of several processes does it together; the figures are those of the first of them. All are ended as
+    soon as `ending` is set.
 
     Raises:
         ChildError: the function failed; its message is for people.
         TransientError: the child was killed.
         BudgetError: it was ended because the run may not cost more.
+        RunEndedError: it was ended because `ending` was set.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     files = {name: workdir / f"child-{name}" for name in ("request", "progress", "result", "log")}
@@ -122,7 +125,7 @@ def run_child(
             pass_fds=descriptors,
         )
     try:
-        _follow(child, files, progress, log, measured)
+        _follow(child, files, progress, log, measured, ending or threading.Event())
     finally:
         _end(child)
     return _figures(child.returncode, files["result"])
@@ -134,6 +137,7 @@ def _follow(
     progress: Progress,
     log: Callable[[str], None],
     measured: Measured | None,
+    ending: threading.Event,
 ) -> None:
     asked = measured is None
     progress_tail, log_tail = _Tail(files["progress"]), _Tail(files["log"])
@@ -151,8 +155,8 @@ def _follow(
             if measured.stop is None:
                 raise BudgetError(f"{words} What was finished is kept; run again with a greater budget.")
             write_atomically(measured.stop, words)
-        if running:
-            time.sleep(POLL_S)
+        if running and ending.wait(POLL_S):
+            raise RunEndedError
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

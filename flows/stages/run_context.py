@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 import prefect.runtime
 from prefect import get_run_logger
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_UI_URL
+from prefect.states import State
 from pydantic import Field
 
 from flows.config import Config
@@ -28,7 +32,7 @@ from flows.store.files import write_json
 from flows.store.garbage import SPENT
 from flows.store.layout import Store
 
-MOST_STARTS = 4
+MOST_CRASHES = 4
 StageName = Literal["prepare", "pretrain", "finetune", "evaluate"]
 ORDER: tuple[StageName, ...] = ("prepare", "pretrain", "finetune", "evaluate")
 
@@ -86,7 +90,10 @@ class RunOptions(Config):
 
 @dataclass
 class RunContext:
-    """What every stage of a run needs to know."""
+    """What every stage of a run needs to know.
+
+    `ending` is set when the run is being ended from outside: what its threads wait for, they then end.
+    """
 
     store: Store
     options: RunOptions
@@ -97,6 +104,7 @@ class RunContext:
     prices: Prices = field(default_factory=Prices)
     budget: Budget = field(default_factory=Budget)
     started: float = field(default_factory=time.monotonic)
+    ending: threading.Event = field(default_factory=threading.Event)
 
     @property
     def run_url(self) -> str:
@@ -158,13 +166,33 @@ def give_up_after_crashes() -> None:
     """An automation starts a crashed run again and cannot count, so the run itself does.
 
     Raises:
-        ConfigError: it has been started MOST_STARTS times before.
+        ConfigError: its last MOST_CRASHES starts have all crashed.
     """
-    if int(prefect.runtime.flow_run.run_count or 1) > MOST_STARTS:
+    if int(prefect.runtime.flow_run.run_count or 1) <= MOST_CRASHES:
+        return
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(UUID(str(prefect.runtime.flow_run.id)))
+    if crashes(states) >= MOST_CRASHES:
         raise ConfigError(
-            f"This run has crashed {MOST_STARTS} times, so it is given up. What it had finished is kept: look at the "
-            "worker's log for what ends it, then start a new run."
+            f"This run has crashed {MOST_CRASHES} times, so it is given up. What it had finished is kept: look at the "
+            "worker's log for what ends it, then retry this run or start a new one."
         )
+
+
+def crashes(states: Iterable[State[Any]]) -> int:
+    """How many starts of a run have crashed since one last ended in another way: failed, say, and retried by hand.
+
+    A worker tells of one death twice, so only what has run counts.
+    """
+    count, ran = 0, False
+    for state in sorted(states, key=lambda one: one.timestamp):
+        if state.is_running():
+            ran = True
+        elif state.is_crashed():
+            count, ran = count + ran, False
+        elif state.is_final():
+            count, ran = 0, False
+    return count
 
 
 def combined(*listeners: Callable[..., None]) -> Progress:

@@ -13,7 +13,7 @@ from prefect.states import Failed, State
 from prefect.tasks import Task, exponential_backoff
 from pydantic import BaseModel
 
-from flows.errors import FinetuneError, is_disk_full
+from flows.errors import FinetuneError, RunEndedError, is_disk_full
 from flows.reporting.contract import StageStatus
 from flows.stages.call import StageCall
 from flows.stages.former import Former, nearest
@@ -165,6 +165,8 @@ def failing_in_words(run: RunContext, name: str, work: Callable[[], Any]) -> Any
 
 
 def _make(run: RunContext, call: StageCall) -> dict[str, Any]:
+    if run.ending.is_set():  # a child that was killed with the run must not be started again
+        raise RunEndedError
     refresh = call.anew or call.stage.name in run.options.anew
     if call.resources.work_pool:
         return make_elsewhere(run, call, refresh)

@@ -63,7 +63,7 @@ def train_the_best(
     if len(all_trainings) == 1:
         return train(line, all_trainings[0], dataset, start), []
     works = {one.name: partial(_train_and_score, line, one, dataset, start, evaluation) for one in all_trainings}
-    done, failed = side_by_side(works, _at_once(line))
+    done, failed = side_by_side(line.run, works, _at_once(line))
     if not done:
         raise StageError("variants", "; ".join(f"{name}: {error}" for name, error in failed.items()))
     best = max(done, key=lambda name: done[name][1].delta.mean)

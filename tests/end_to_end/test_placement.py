@@ -107,6 +107,24 @@ def test_a_killed_stage_run_is_started_again_and_a_cancelled_run_leaves_nothing(
     assert prefect.wait(second["id"], 60)["type"] == "CANCELLED"
 
 
+def test_a_cancelled_run_leaves_none_of_the_stages_that_ran_side_by_side(prefect, gpu_pool):
+    needs = {"work_pool": POOL, "gpus": 1}
+    sleeps = {"a": "exec -a first-stage sleep 600", "b": "bash -c 'exec -a second-stage sleep 600'; true"}
+    stages = [{"name": n, "kind": "shell", "command": command, "resources": needs} for n, command in sleeps.items()]
+    run_id = prefect.start("pipeline/example", stages=stages)
+    commands = wait_for(lambda: len(found := children("-stage 600")) == 2 and found, 120)
+    runs = stage_runs(prefect, run_id)
+    flows = [one for one in children("prefect.engine") if one.environ().get("FINETUNE_GPUS")]
+
+    prefect.ask("POST", f"/flow_runs/{run_id}/set_state", json={"state": {"type": "CANCELLING"}, "force": True})
+    assert prefect.wait(run_id, 60)["type"] == "CANCELLED"
+    assert [prefect.wait(run["id"], 60)["type"] for run in runs] == ["CANCELLED", "CANCELLED"]
+    wait_for(lambda: not any(one.is_running() for one in [*commands, *flows]), 60)
+    for run in runs:  # by the run itself: Prefect's own service looks only now and then
+        states = prefect.ask("GET", f"/flow_run_states/?flow_run_id={run['id']}")
+        assert "Its parent run was cancelled." in [state["message"] for state in states]
+
+
 def test_what_no_pool_can_give_is_said_before_anything_starts(prefect, gpu_pool, glossary):
     wrong = {
         "prepare": {"memory": "900t"},

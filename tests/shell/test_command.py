@@ -1,4 +1,7 @@
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -49,13 +52,14 @@ def test_what_it_leaves_in_the_background_is_ended(tmp_path):
     assert not _sleepers("985")
 
 
-def _sleepers(*seconds):
+def _sleepers(*seconds, count=0):
+    """Those that are there; a moment later, if it is not so many."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         found = [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[:1] == ["sleep"]]
         found = [p for p in found if p.info["cmdline"][1:] and p.info["cmdline"][1] in seconds]
-        if not found:
-            return []
+        if len(found) == count:
+            break
         time.sleep(0.05)
     return found
 
@@ -132,3 +136,17 @@ def test_the_environment_is_that_of_its_process(tmp_path, monkeypatch):
     run(ShellConfig(command="echo $A_NAME > seen"), {}, tmp_path, silent)
     assert (tmp_path / "output" / "seen").read_text() == "value\n"
     assert "OUTPUT" not in os.environ
+
+
+def test_it_ends_with_a_stage_that_is_killed_and_all_it_started(tmp_path):
+    code = (
+        "from pathlib import Path; from flows.progress import silent; from flows.shell.command import ShellConfig, run;"
+        f"run(ShellConfig(command='sleep 984 & echo; sleep 983; true'), {{}}, Path({str(tmp_path)!r}), silent)"
+    )
+    stage = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    stage.stdout.readline()
+    assert len(_sleepers("984", "983", count=2)) == 2
+    os.killpg(stage.pid, signal.SIGKILL)
+    stage.wait()
+    stage.stdout.close()
+    assert not _sleepers("984", "983")

@@ -29,9 +29,9 @@ class Runner:
         return Outcome(stage=call.name, status="ran", seconds=0, why="", artifact=artifact, figures={}, maker=maker)
 
 
-def pipeline_of(stages, tmp_path, runner, env=(), **shared):
+def pipeline_of(stages, tmp_path, runner, env=(), at_once=0, **shared):
     graph = nodes([OwnStage(**stage) for stage in stages], Sources(), SplitConfig())
-    run = RunContext(Store(str(tmp_path)), RunOptions(env=list(env)), "1", "a", "local")
+    run = RunContext(Store(str(tmp_path)), RunOptions(env=list(env), at_once=at_once), "1", "a", "local")
     own = {node.name: node.stage.resources for node in graph}
     always = {node.name for node in graph if node.stage.always}
     line = Pipeline(run, runner=runner, own=own, always=always)
