@@ -20,6 +20,7 @@ from flows.store.layout import Store
 from flows.training.config import FinetuneConfig, PretrainConfig
 
 OFF = ServeConfig(enabled=False)
+LADDER, ANYWHERE = SplitConfig(), Resources()
 MODEL = BaseModelConfig(name="tiny:llama-3")
 SOURCES = Sources(terms=[{"path": "sample:trade_en/terms"}])
 PREPARE = {"name": "prepare", "kind": "prepare"}
@@ -47,7 +48,7 @@ def context(tmp_path, monkeypatch):
 def refused(context):
     """What is wrong with a pipeline of these stages."""
 
-    def of(*stages, serve=OFF, split=SplitConfig(), **options):
+    def of(*stages, serve=OFF, split=LADDER, **options):
         with pytest.raises(ConfigError) as caught:
             checked(context(**options), [OwnStage(**one) for one in stages], SOURCES, MODEL, split, serve)
         return caught.value.problems
@@ -59,7 +60,7 @@ def refused(context):
 def adaptation(context):
     """What is wrong with domain-adaptation and these settings."""
 
-    def of(split=SplitConfig(), finetune={}, evaluation={}, serve=OFF, resources=Resources(), variants=(), **options):
+    def of(split=LADDER, finetune=(), evaluation=(), serve=OFF, resources=ANYWHERE, variants=(), **options):
         with pytest.raises(ConfigError) as caught:
             before.preflight(
                 context(**options),
@@ -67,9 +68,9 @@ def adaptation(context):
                 split,
                 MODEL,
                 PretrainConfig(enabled=False),
-                FinetuneConfig(**finetune),
+                FinetuneConfig(**dict(finetune)),
                 [TrainingVariant(**one) for one in variants],
-                EvaluationConfig(**{"embedder": "hashed:char-ngrams", **evaluation}),
+                EvaluationConfig(**{"embedder": "hashed:char-ngrams"} | dict(evaluation)),
                 serve,
                 resources,
             )
@@ -159,4 +160,3 @@ def test_the_evaluation_that_stands_last_is_reported():
         graph = nodes(stages, SOURCES, SplitConfig())
         assert last_evaluation(graph, stages).name == expected
     assert last_evaluation(graph[:1], stages) is None
-
