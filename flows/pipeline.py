@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,12 +9,11 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows.base_models.resolve import BaseModelConfig
-from flows.base_models.resolve import identity as model_identity
 from flows.corpus.ladder import SplitConfig
+from flows.corpus.prepare import PrepareConfig
 from flows.corpus.sources import registry
 from flows.corpus.sources.registry import Sources
 from flows.cost.budget import Budget
-from flows.cost.budget import problems as budget_problems
 from flows.cost.prices import Prices
 from flows.domain_adaptation import serve_if_passed
 from flows.errors import ConfigError, FinetuneError
@@ -24,7 +22,6 @@ from flows.reporting.contract import RunReport
 from flows.reporting.explanation import explanation_line
 from flows.reporting.markdown import verdict_line
 from flows.serving.config import ServeConfig
-from flows.serving.start import problems as serving_problems
 from flows.stages import report as reports
 from flows.stages.base_model_task import base_model
 from flows.stages.explanation import look, look_for_model
@@ -32,7 +29,7 @@ from flows.stages.graph import Node, OwnStage, nodes
 from flows.stages.graph_run import Surroundings, run_graph
 from flows.stages.notices import tell
 from flows.stages.pipeline import Pipeline
-from flows.stages.preflight import check_store, needs_problems, run_problems
+from flows.stages.preflight import PlannedStage, shared_problems
 from flows.stages.run_context import RunContext, RunOptions, current_run, give_up_after_crashes
 from flows.stages.stage_task import StageError, run_stage
 from flows.stages.trainings import Trained
@@ -94,7 +91,7 @@ def pipeline(
         if dry_run:
             reports.show_stages(line.stages)
             return Completed(message=explanation_line(line.stages))
-        end, report = measured(line, graph, model.name, gate, serve)
+        end, report = measured(line, last_evaluation(graph, stages), model.name, gate, serve)
         ended_well(context, asked, report)
         return end
     except FinetuneError as error:
@@ -116,29 +113,56 @@ def checked(
     Raises:
         ConfigError: something cannot work; a line each.
     """
-    found = run_problems(run.options) + budget_problems(run.budget, run.prices)
+    found = option_problems(run.options, stages)
     graph: list[Node] = []
-
-    def read() -> None:
-        graph.extend(nodes(stages, sources, split))
-
-    checks: list[Callable[[], object]] = [read, lambda: check_store(run)]
-    if any(stage.kind != "shell" for stage in stages):
-        checks.append(lambda: model_identity(model))
-    for check in checks:
-        try:
-            check()
-        except FinetuneError as error:
-            found += str(error).splitlines()
-    found += needs_problems((f"stages: {node.name}: resources", node.stage.resources) for node in graph)
+    try:
+        graph = nodes(stages, sources, split)
+    except ConfigError as error:
+        found += error.problems
+    needs_model = any(stage.kind != "shell" for stage in stages)
+    found += shared_problems(run, planned(graph), model if needs_model else None, serve)
     # What a command makes beforehand is not there yet.
     if any(node.kind == "prepare" and not node.before and not node.stage.settings for node in graph):
         found += registry.problems(sources)
-    if serve.enabled:
-        found += serving_problems(serve)
     if found:
         raise ConfigError(found)
     return graph
+
+
+def option_problems(options: RunOptions, stages: list[OwnStage]) -> list[str]:
+    """What `run` says of stages and cannot be meant of stages of one's own, a line each."""
+    found: list[str] = []
+    if options.skip:
+        found.append("run.skip: it leaves stages out of domain-adaptation; here take them out of stages.")
+    if options.from_stage:
+        found.append(
+            "run.from_stage: it goes by the order of domain-adaptation, and these stages have one of their own. Put "
+            "always on those that are to run anyway, or name kinds in run.refresh."
+        )
+    kinds = {stage.kind for stage in stages}
+    found += [f"run.refresh: no stage is of the kind {kind}." for kind in options.refresh if kind not in kinds]
+    return found
+
+
+def planned(graph: list[Node]) -> list[PlannedStage]:
+    """The stages as they are looked at beforehand; an evaluation with the split of the data set that it reads."""
+    by_name = {node.name: node for node in graph}
+
+    def split_of(node: Node) -> SplitConfig | None:
+        config = by_name[node.dataset].config if node.dataset else None
+        return config.split if isinstance(config, PrepareConfig) else None
+
+    return [
+        PlannedStage(
+            node.kind,
+            node.config,
+            node.stage.resources,
+            settings=f"stages: {node.name}: settings",
+            needs=f"stages: {node.name}: resources",
+            split=split_of(node),
+        )
+        for node in graph
+    ]
 
 
 def walk_through(
@@ -159,20 +183,25 @@ def walk_to_the_end(line: Pipeline, graph: list[Node], model: BaseModelConfig, d
         raise error
 
 
+def last_evaluation(graph: list[Node], stages: list[OwnStage]) -> Node | None:
+    """The evaluation that stands last in `stages`: the graph's order is only one of those in which they can run."""
+    place = {stage.name: number for number, stage in enumerate(stages)}
+    evaluations = [node for node in graph if node.kind == "evaluate"]
+    return max(evaluations, key=lambda node: place[node.name], default=None)
+
+
 def measured(
-    line: Pipeline, graph: list[Node], base_model_name: str, gate: GatePolicy, serve: ServeConfig
+    line: Pipeline, last: Node | None, base_model_name: str, gate: GatePolicy, serve: ServeConfig
 ) -> tuple[Any, RunReport | None]:
     """The report of the last evaluation, and its model served if that is asked for; without one, what ran.
 
     Raises:
         StageError: the model could not be served.
     """
-    evaluations = [node for node in graph if node.kind == "evaluate"]
-    if not evaluations:
+    if last is None:
         reports.show_stages(line.stages)
-        words = f"{len(graph)} stages are done; none of them evaluates, so there is no report."
+        words = f"{len(line.outcomes)} stages are done; none of them evaluates, so there is no report."
         return Completed(message=words), None
-    last = evaluations[-1]
     trained = line.outcomes[last.model]
     # The report asks for the outcomes only, not for the settings of a training.
     best = Trained(Training(last.model, PretrainConfig(), FinetuneConfig(), []), None, trained)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect.blocks.system import Secret
+from pydantic import BaseModel
 
 from flows.cost import ledger
 from flows.cost.budget import used_up
@@ -23,7 +24,9 @@ from flows.gpus.leases import lease
 from flows.progress import Progress
 from flows.stages.call import StageCall
 from flows.stages.former import remember, remembered
+from flows.stages.registry import Stage
 from flows.stages.resources import (
+    StageResources,
     card_problems,
     leases_cards,
     machine_problems,
@@ -143,7 +146,8 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
     workdir, progress = run.store.work(call.key), fenced(attempt, run.progress(call.name))
     workdir.mkdir(parents=True, exist_ok=True)
     where = f"resources.{call.name}"
-    if found := machine_problems(call.resources, where) + team_problems(call, where):
+    team_wrong = team_problems(call.stage, call.config, call.resources, where)
+    if found := machine_problems(call.resources, where) + team_wrong:
         raise ConfigError(found)
     if words := _used_up(run):
         raise BudgetError(
@@ -175,19 +179,18 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
         )
 
 
-def team_problems(call: StageCall, where: str) -> list[str]:
+def team_problems(stage: Stage, config: BaseModel | None, wanted: StageResources, where: str) -> list[str]:
     """Several processes for a stage that is no work of a team, or shares of a batch that cannot be, a line each."""
-    wanted = call.resources
-    if not call.stage.team:
+    if not stage.team:
         asked = {"processes": wanted.processes, "nodes": wanted.nodes}
         return [
             f"{where}.{field}: {count}, but only training is shared between processes."
             for field, count in asked.items()
             if count > 1
         ]
-    if isinstance(call.config, TrainingSection):
+    if isinstance(config, TrainingSection):
         try:
-            share(call.config.batch_size, call.config.accumulation, processes(wanted) * wanted.nodes)
+            share(config.batch_size, config.accumulation, processes(wanted) * wanted.nodes)
         except ConfigError as error:
             return [f"{where}.processes: {error}"]
     return []

@@ -47,31 +47,34 @@ def _train(request: dict[str, Any]) -> bool:
         )
     try:
         import ray
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        import ray.train.torch
     except ImportError as error:
         raise ConfigError(
             "nodes: Ray is not installed here. pip install 'prefect-finetune[ray]', or take one machine."
         ) from error
-    nodes, processes, gpus = (
-        request["team"]["nodes"],
-        request["team"]["processes"],
-        (request.get("measured") or {}).get("gpus", 0),
-    )
     try:
         # PYTHONPATH: the members import this very code, in the same place on each machine.
         ray.init(address=os.environ[ADDRESS], runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
     except ConnectionError as error:
         raise ConfigError(f"nodes: no Ray cluster answers at {ADDRESS}={os.environ[ADDRESS]}.") from error
-    _wait_for_nodes(ray.nodes, nodes)
+    _wait_for_nodes(ray.nodes, request["team"]["nodes"])
+    trainer = _trainer(request)
+    with contextlib.suppress(Exception):  # what went wrong is in the members' files, or one was killed
+        trainer.fit()
+        return True
+    return False
+
+
+def _trainer(request: dict[str, Any]) -> Any:
+    """What starts the members, as many as the request says, each with a GPU or a core of its own."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    nodes, processes = request["team"]["nodes"], request["team"]["processes"]
+    gpus = (request.get("measured") or {}).get("gpus", 0)
     per_member: dict[str, float] = {"GPU": 1.0} if gpus else {"CPU": 1.0}
-    trainer = TorchTrainer(
-        _part,
-        # In memory from process to process: values of variables may be secrets.
-        train_loop_config={
-            "request": request,
-            "environment": {name: os.environ[name] for name in request["variables"]},
-        },
+    return TorchTrainer(
+        _part(request, {name: os.environ[name] for name in request["variables"]}),
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=nodes * processes,
@@ -83,10 +86,6 @@ def _train(request: dict[str, Any]) -> bool:
             storage_path=str(Path(request["workdir"]) / "ray"), failure_config=FailureConfig(max_failures=0)
         ),
     )
-    with contextlib.suppress(Exception):  # what went wrong is in the members' files, or one was killed
-        trainer.fit()
-        return True
-    return False
 
 
 def _wait_for_nodes(known: Callable[[], list[dict[str, Any]]], wanted: int, seconds: float = JOINING_S) -> None:
@@ -99,11 +98,19 @@ def _wait_for_nodes(known: Callable[[], list[dict[str, Any]]], wanted: int, seco
         time.sleep(1)
 
 
-def _part(config: dict[str, Any]) -> None:
-    """What each member does, in a process that Ray has started and given its place in the team."""
-    os.environ.update(config["environment"])
-    if not member(config["request"]):
-        raise RuntimeError("This member's part failed; its error is told in its file.")
+def _part(request: dict[str, Any], environment: dict[str, str]) -> Callable[[], None]:
+    """What each member does, in a process that Ray has started and given its place in the team.
+
+    The environment, whose values may be secrets, travels in the function itself, from process to process: a
+    `train_loop_config` is kept and shown by Ray where RAY_TRAIN_ENABLE_STATE_TRACKING is set.
+    """
+
+    def part() -> None:
+        os.environ.update(environment)
+        if not member(request):
+            raise RuntimeError("This member's part failed; its error is told in its file.")
+
+    return part
 
 
 if __name__ == "__main__":

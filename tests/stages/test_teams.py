@@ -203,6 +203,20 @@ def test_two_machines_of_a_ray_cluster_have_the_loss_of_one_process(train, tmp_p
     assert (tmp_path / "two" / "output" / "model.safetensors").exists()
 
 
+def test_what_ray_keeps_of_a_training_has_no_secret(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("HF_TOKEN", "the-secret")
+    team = {"nodes": 2, "processes": 1}
+    trainer = ray_team._trainer({"team": team, "workdir": str(tmp_path), "variables": ["HF_TOKEN"]})
+    kept = trainer.train_run_context
+    assert (kept.train_loop_config, "the-secret" in repr(kept)) == (None, False)
+    monkeypatch.delenv("HF_TOKEN")
+    seen = []
+    monkeypatch.setattr(ray_team, "member", lambda request: seen.append(os.environ["HF_TOKEN"]) or True)
+    trainer.train_loop_per_worker()
+    assert seen == ["the-secret"], "the member has it all the same"
+
+
 def test_without_a_cluster_it_is_said_what_to_do(train):
     with pytest.raises(ChildError, match="RAY_ADDRESS is not set") as caught:
         train("none", Team(nodes=2))
