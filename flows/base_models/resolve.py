@@ -35,10 +35,14 @@ class BaseModelConfig(Config):
 
 
 class ResolvedModel(Config):
-    """A loadable folder and what it holds: `identity` changes when the weights do."""
+    """A loadable folder and what it holds: `identity` changes when the weights do.
+
+    `source` is how another machine comes by the same model: its name, of a Hub model with the commit.
+    """
 
     path: str
     identity: str
+    source: BaseModelConfig
 
 
 KINDS = {"packaged": packaged, "tiny": tiny}
@@ -80,7 +84,7 @@ def _resolved(config: BaseModelConfig, name: str, models_dir: Path) -> ResolvedM
     else:
         path = _download(config, name.rpartition("@")[2])
     require_chat_template(path, config.name)
-    return ResolvedModel(path=str(path), identity=name)
+    return ResolvedModel(path=str(path), identity=name, source=pinned(config, name))
 
 
 def ready(config: BaseModelConfig, models_dir: Path) -> ResolvedModel | None:
@@ -96,6 +100,12 @@ def ready(config: BaseModelConfig, models_dir: Path) -> ResolvedModel | None:
     else:
         there = Path(config.name).expanduser().is_dir()
     return _resolved(config, name, models_dir) if there else None
+
+
+def pinned(config: BaseModelConfig, name: str) -> BaseModelConfig:
+    """The same model for ever, by its identity: a Hub model at that commit, wherever its branch goes."""
+    commit = name.rpartition("@")[2] if name.startswith("hub:") else config.revision
+    return config.model_copy(update={"revision": commit})
 
 
 def _converted(name: str, models_dir: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any
 
 from prefect import task
@@ -11,12 +10,9 @@ from prefect.states import State
 
 from flows.base_models.resolve import BaseModelConfig, ResolvedModel, ready
 from flows.reporting.contract import StageStatus
-from flows.stages.run_child import run_child
+from flows.stages.base_models import NAME, fetch
 from flows.stages.run_context import RunContext
 from flows.stages.stage_task import StageError, can_retry_help, failing_in_words
-from flows.store.locks import locked
-
-NAME = "base-model"
 
 
 def base_model(run: RunContext, config: BaseModelConfig) -> tuple[ResolvedModel, StageStatus, float]:
@@ -39,13 +35,4 @@ def base_model(run: RunContext, config: BaseModelConfig) -> tuple[ResolvedModel,
 
 @task(name=NAME, task_run_name=NAME, retries=2, retry_delay_seconds=5, retry_condition_fn=can_retry_help)
 def _fetch(run: RunContext, config: BaseModelConfig) -> Any:
-    return failing_in_words(run, NAME, lambda: _fetch_once(run, config))
-
-
-def _fetch_once(run: RunContext, config: BaseModelConfig) -> dict[str, str]:
-    waiting = partial(run.logger.info, "Another run is fetching a model; waiting for it.")
-    with locked(run.store.locks / NAME, waiting):
-        figures = run_child(
-            "flows.base_models.resolve:run", config, {}, run.store.models, run.progress(NAME), run.logger.info
-        )
-    return {"path": figures["path"], "identity": figures["identity"]}
+    return failing_in_words(run, NAME, lambda: fetch(run, config).model_dump())

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from flows.base_models.resolve import BaseModelConfig
 from flows.stages.keys import cache_key, dependencies
 from flows.stages.registry import STAGES, Stage
 from flows.stages.resources import StageResources
@@ -21,7 +22,8 @@ class StageCall:
     `inputs` are folders it reads; `digests` name, by content, what the output depends on besides the config; `kind` is
     the stage's name in the registry where its own name is another, as of a second training; `resources` are no part
     of the key: a model is the same wherever it was trained; `labels` are what people call an input, as a file's path;
-    `anew` asks for it to run although its result is there.
+    `anew` asks for it to run although its result is there; `base_models` are the inputs that are base models, by name:
+    a machine that lacks the folder makes its own from these.
     """
 
     name: str
@@ -32,6 +34,7 @@ class StageCall:
     resources: StageResources = field(default_factory=StageResources)
     labels: dict[str, str] = field(default_factory=dict)
     anew: bool = False
+    base_models: dict[str, BaseModelConfig] = field(default_factory=dict)
 
     @property
     def stage(self) -> Stage:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flows.base_models.resolve import BaseModelConfig, ResolvedModel, identity, ready
+from flows.base_models.resolve import BaseModelConfig, ResolvedModel, identity, pinned, ready
 from flows.reporting.contract import StageStatus
 from flows.stages.call import StageCall
 from flows.stages.former import nearest
@@ -87,6 +87,8 @@ def look_for_model(run: RunContext, config: BaseModelConfig) -> tuple[ResolvedMo
         ModelError: there is no such model.
     """
     started = time.monotonic()
-    found = ready(config, run.store.models)
-    there = found or ResolvedModel(path="/", identity=identity(config))
-    return there, "cached" if found else "ran", time.monotonic() - started
+    if (found := ready(config, run.store.models)) is not None:
+        return found, "cached", time.monotonic() - started
+    name = identity(config)
+    there = ResolvedModel(path="/", identity=name, source=pinned(config, name))
+    return there, "ran", time.monotonic() - started

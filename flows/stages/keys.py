@@ -22,8 +22,13 @@ def dependencies(stage: Stage, config: BaseModel, inputs: dict[str, str]) -> dic
         "config": _important(config.model_dump(mode="json"), stage.unimportant),
         "inputs": inputs,
         "code": {part: code_digest(PACKAGE / part) for part in stage.code},
-        "libraries": {name: importlib.metadata.version(name) for name in stage.libraries},
+        "libraries": {name: _version(name) for name in stage.libraries},
     }
+
+
+def _version(library: str) -> str:
+    """Without its local part: 2.13.0+cpu and 2.13.0+cu130 are builds of the same code."""
+    return importlib.metadata.version(library).partition("+")[0]
 
 
 def cache_key(stage: Stage, depends_on: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from flows.cost.meter import Meter
 from flows.errors import BudgetError, ConfigError, TransientError
 from flows.gpus.leases import lease
 from flows.progress import Progress
+from flows.stages.base_models import bring
 from flows.stages.call import StageCall
 from flows.stages.former import remember, remembered
 from flows.stages.registry import Stage
@@ -73,10 +74,10 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
             return already
         started = time.monotonic()
         shutil.rmtree(workdir / "output", ignore_errors=True)
-        _fetch_inputs(run, call)
+        inputs = _inputs(run, call)
         run.store.fetch_checkpoint(call.key)
         with run.store.sharing_checkpoints(call.key, attempt):
-            figures = _figures(run, call, attempt, waiting)
+            figures = _figures(run, call, inputs, attempt, waiting)
         made_from = {"stage": call.name, **call.depends_on, **run.maker()}
         artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from, attempt)
         result = {
@@ -133,16 +134,21 @@ def artifact_of(run: RunContext, result: dict[str, Any]) -> Artifact:
     return found.model_copy(update={"path": str(run.store.place(found.path))})
 
 
-def _fetch_inputs(run: RunContext, call: StageCall) -> None:
+def _inputs(run: RunContext, call: StageCall) -> dict[str, Path]:
+    """Its input folders on this machine, brought here where they are not."""
     for name, folder in call.inputs.items():
         if folder.is_relative_to(run.store.artifacts) and not run.store.fetch(str(folder)):
             raise TransientError(
                 f"{call.name}: its input {name} is neither here nor whole in the store {run.store.location}. "
                 "Run again: it is made anew."
             )
+    brought = {name: Path(bring(run, call, name).path) for name in call.base_models if name not in call.inputs}
+    return call.inputs | brought
 
 
-def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) -> dict[str, Any]:
+def _figures(
+    run: RunContext, call: StageCall, inputs: dict[str, Path], attempt: Attempt, waiting: Told
+) -> dict[str, Any]:
     workdir, progress = run.store.work(call.key), fenced(attempt, run.progress(call.name))
     workdir.mkdir(parents=True, exist_ok=True)
     where = f"resources.{call.name}"
@@ -158,16 +164,15 @@ def _figures(run: RunContext, call: StageCall, attempt: Attempt, waiting: Told) 
     if not call.stage.heavy:
         with Meter(file, call.name, own_cpu=time.thread_time, counter=Counter(), every_s=0):
             work = pkgutil.resolve_name(call.stage.function)
-            figures: dict[str, Any] = work(call.config, call.inputs, workdir, progress)
+            figures: dict[str, Any] = work(call.config, inputs, workdir, progress)
             return figures
     team = Team(processes(call.resources) if call.stage.team else 1, call.resources.nodes)
     environment = call.stage.secrets_of(call.config) | _environment(call)
     with _gpus(run, call, waiting) as (devices, descriptors):
-        inputs = {name: str(path) for name, path in call.inputs.items()}
         return run_child(
             call.stage.function,
             call.config,
-            inputs,
+            {name: str(path) for name, path in inputs.items()},
             workdir,
             progress,
             run.logger.info,

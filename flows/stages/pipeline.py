@@ -94,12 +94,9 @@ class Pipeline:
     ) -> Outcome:
         """Scores of two models on the held-out questions, and the difference."""
         judge, _ = judge_endpoint(config.judge)
-        folders, digests = _inputs(base=base)
-        more_folders, more_digests = _inputs(dataset=dataset, trained=trained)
-        digests |= more_digests | {"embedder": embedders.identity(config.embedder)}
-        return self._stage(
-            "evaluate", name, EvaluateStageConfig(evaluation=config, judge=judge), folders | more_folders, digests
-        )
+        inputs = {"base": base, "dataset": dataset, "trained": trained}
+        more = {"embedder": embedders.identity(config.embedder)}
+        return self._stage("evaluate", name, EvaluateStageConfig(evaluation=config, judge=judge), inputs, more)
 
     def shell(
         self,
@@ -121,8 +118,7 @@ class Pipeline:
         lines = self._needs_of("shell", name).env
         secrets = sorted(secret_blocks(lines))
         config = ShellConfig(command=command, data_folder=data_folder, environment=lines, secrets=secrets)
-        folders, digests = _inputs(**before)
-        return self._stage("shell", name, config, folders, {**digests, **files}, {one: one for one in files})
+        return self._stage("shell", name, config, before, files, {one: one for one in files})
 
     def skip(self, name: str, why: str) -> None:
         """Note a stage that is left out."""
@@ -140,32 +136,36 @@ class Pipeline:
         return needs.model_copy(update={"env": [*wide, *needs.env]}) if wide else needs
 
     def _training(self, kind: str, name: str, config: BaseModel, dataset: Outcome, model: Model) -> Outcome:
-        folders, digests = _inputs(dataset=dataset, model=model)
-        return self._stage(kind, name, config, folders, digests)
+        return self._stage(kind, name, config, {"dataset": dataset, "model": model})
 
     def _stage(
         self,
         kind: str,
         name: str,
         config: BaseModel,
-        folders: dict[str, Path],
-        digests: dict[str, str],
+        inputs: Mapping[str, Model],
+        more: Mapping[str, str] = MappingProxyType({}),
         labels: dict[str, str] | None = None,
     ) -> Outcome:
-        needs = self._needs_of(kind, name)
-        call = StageCall(name, config, folders, digests, kind, needs, labels or {}, anew=name in self._always)
+        """`more` are digests of what it depends on besides its inputs."""
+        needs, anew = self._needs_of(kind, name), name in self._always
+        folders, digests = _folders(inputs), _digests(inputs) | dict(more)
+        base_models = {key: one.source for key, one in inputs.items() if isinstance(one, ResolvedModel)}
+        call = StageCall(name, config, folders, digests, kind, needs, labels or {}, anew, base_models)
         outcome = self._runner(self.run, call)
         self.outcomes[name] = outcome
         self.stages.append(reports.stage_report(outcome, self.run.run_id))
         return outcome
 
 
-def _inputs(**given: Model) -> tuple[dict[str, Path], dict[str, str]]:
-    """Folders and digests, by the names that the work functions read them by; a base model's digest has its own."""
-    folders, digests = {}, {}
-    for name, one in given.items():
-        if isinstance(one, Outcome):
-            folders[name], digests[name] = Path(one.artifact.path), one.artifact.digest
-        else:
-            folders[name], digests["base_model"] = Path(one.path), one.identity
-    return folders, digests
+def _folders(inputs: Mapping[str, Model]) -> dict[str, Path]:
+    """By the names that the work functions read them by."""
+    return {name: Path(one.artifact.path if isinstance(one, Outcome) else one.path) for name, one in inputs.items()}
+
+
+def _digests(inputs: Mapping[str, Model]) -> dict[str, str]:
+    """A base model's has a name of its own."""
+    return dict(
+        (name, one.artifact.digest) if isinstance(one, Outcome) else ("base_model", one.identity)
+        for name, one in inputs.items()
+    )

@@ -7,11 +7,13 @@ from typing import Any
 
 from pydantic import Field
 
+from flows.base_models.resolve import BaseModelConfig
 from flows.config import Config
 from flows.cost.budget import Budget
 from flows.cost.prices import Prices
 from flows.errors import ConfigError
 from flows.stages.call import StageCall
+from flows.stages.keys import differences
 from flows.stages.opening import open_store
 from flows.stages.registry import STAGES
 from flows.stages.resources import StageResources
@@ -34,7 +36,12 @@ class StageRequest(Config):
     kind: str = Field(title="Kind", description="Its name in the registry of stages.")
     config: dict[str, Any] = Field(title="Settings")
     inputs: dict[str, str] = Field(title="Inputs", description="Folders; those of the store relative to it.")
+    base_models: dict[str, BaseModelConfig] = Field(
+        default={}, title="Inputs that are base models", description="Each machine has them in a place of its own."
+    )
     digests: dict[str, str] = Field(title="Digests of what it depends on")
+    code: dict[str, str] = Field(title="Digests of the code")
+    libraries: dict[str, str] = Field(title="Versions of the libraries")
     key: str = Field(title="Cache key", description="As the asking run has computed it; another one here is refused.")
     refresh: bool = Field(default=False, title="Run anyway")
     resources: StageResources = Field(title="Resources")
@@ -51,8 +58,13 @@ def request_of(run: RunContext, call: StageCall, refresh: bool) -> StageRequest:
         name=call.name,
         kind=call.kind or call.name,
         config=call.config.model_dump(mode="json"),
-        inputs={name: _relative(folder, run.store) for name, folder in call.inputs.items()},
+        inputs={
+            name: _relative(folder, run.store) for name, folder in call.inputs.items() if name not in call.base_models
+        },
+        base_models=call.base_models,
         digests=call.digests,
+        code=call.depends_on["code"],
+        libraries=call.depends_on["libraries"],
         key=call.key,
         refresh=refresh,
         resources=call.resources,
@@ -85,10 +97,12 @@ def call_of(request: StageRequest) -> tuple[RunContext, StageCall]:
         kind=request.kind,
         resources=request.resources,
         labels=request.labels,
+        base_models=request.base_models,
     )
     if call.key != request.key:
-        keys = f"{call.key} here, {request.key} there"
-        raise ConfigError(f"The stage {request.name} is another one here ({keys}): {OTHER_VERSION}")
+        asked = call.depends_on | {"code": request.code, "libraries": request.libraries}
+        changes = ", ".join(differences(asked, call.depends_on)) or f"{request.key} -> {call.key}"
+        raise ConfigError(f"The stage {request.name} is another one here ({changes}): {OTHER_VERSION}")
     return run, call
 
 

@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def test_another_version_of_the_code_is_refused(tmp_path):
     for changed in ({"key": "finetune-0"}, {"kind": "distil"}):
         with pytest.raises(ConfigError, match="another version of the project"):
             call_of(StageRequest.model_validate(sent | changed))
+
+
+def test_what_is_another_on_the_worker_is_named(tmp_path, monkeypatch):
+    run = asking(tmp_path)
+    sent = request_of(run, call(run.store), refresh=False)
+    versions = importlib.metadata.version
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1" if name == "peft" else versions(name))
+    with pytest.raises(ConfigError, match=rf"another one here \(peft {versions('peft')} -> 0\.1\): this worker runs"):
+        call_of(sent)
+    builds = {"torch": versions("torch").partition("+")[0] + "+cu130"}
+    monkeypatch.setattr("importlib.metadata.version", lambda name: builds.get(name) or versions(name))
+    assert call_of(sent)[1].key == sent.key, "another build of the same version is no other version"
 
 
 def test_the_nearest_former_result_is_the_one_with_the_fewest_differences(tmp_path):
