@@ -42,7 +42,7 @@ from flows.store.artifacts import Artifact, damage, note_use, publish
 from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
 from flows.store.layout import DEPENDS, DONE
-from flows.training.config import TrainingSection
+from flows.training.config import TrainingSection, missing_packages
 from flows.training.team import share
 
 Told = Callable[[str], None]
@@ -152,8 +152,10 @@ def _figures(
     workdir, progress = run.store.work(call.key), fenced(attempt, run.progress(call.name))
     workdir.mkdir(parents=True, exist_ok=True)
     where = f"resources.{call.name}"
-    team_wrong = team_problems(call.stage, call.config, call.resources, where)
-    if found := machine_problems(call.resources, where) + team_wrong:
+    found = machine_problems(call.resources, where) + team_problems(call.stage, call.config, call.resources, where)
+    if isinstance(call.config, TrainingSection):
+        found += missing_packages(call.config, call.name)
+    if found:
         raise ConfigError(found)
     if words := _used_up(run):
         raise BudgetError(

@@ -29,7 +29,7 @@ from flows.stages.resources import Resources, StageResources, card_problems, mac
 from flows.stages.run_context import RunContext, RunOptions
 from flows.stages.variants import Training, TrainingVariant, trainings
 from flows.store.files import write_json
-from flows.training.config import FinetuneConfig, PretrainConfig, TrainingSection
+from flows.training.config import FinetuneConfig, PretrainConfig, TrainingSection, missing_packages
 from flows.training.config import problems as training_problems
 
 
@@ -125,6 +125,8 @@ def stage_problems(stage: PlannedStage) -> list[str]:
         return found
     if isinstance(config, TrainingSection):
         found += training_problems(config, stage.settings)
+        if not stage.resources.work_pool:  # whose machine looks for itself
+            found += missing_packages(config, stage.settings)
     if isinstance(config, EvaluationConfig):
         found += _evaluation_problems(config, stage.settings, stage.split)
     return found + team_problems(STAGES[stage.kind], config, stage.resources, stage.needs)

@@ -127,7 +127,20 @@ class FinetuneConfig(TrainingSection):
 
 
 def problems(section: TrainingSection, name: str) -> list[str]:
-    """Settings that contradict each other or this machine, in words."""
+    """Settings that contradict each other, in words."""
+    found: list[str] = []
+    if isinstance(section, PretrainConfig) and not section.enabled:
+        return found
+    if section.lora.rslora and section.lora.alpha > section.lora.r * 4:
+        found.append(
+            f"{name}.lora.alpha: {section.lora.alpha:g} with rsLoRA at rank {section.lora.r} scales adapters by "
+            f"{section.lora.alpha / section.lora.r**0.5:.0f}; training will diverge. Take about sqrt(rank)."
+        )
+    return found
+
+
+def missing_packages(section: TrainingSection, name: str) -> list[str]:
+    """What the settings need and this machine, which is to train, does not have, in words."""
     found: list[str] = []
     if isinstance(section, PretrainConfig) and not section.enabled:
         return found
@@ -135,9 +148,4 @@ def problems(section: TrainingSection, name: str) -> list[str]:
         found.append(f"{name}.report_to: {section.report_to} is not installed here. Install it, or take none.")
     if section.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
         found.append(f"{name}.attention: flash_attention_2 needs the package flash-attn and a GPU. Take auto.")
-    if section.lora.rslora and section.lora.alpha > section.lora.r * 4:
-        found.append(
-            f"{name}.lora.alpha: {section.lora.alpha:g} with rsLoRA at rank {section.lora.r} scales adapters by "
-            f"{section.lora.alpha / section.lora.r**0.5:.0f}; training will diverge. Take about sqrt(rank)."
-        )
     return found

@@ -94,7 +94,8 @@ def test_variants_train_side_by_side_on_cards_of_their_own_and_the_best_goes_on(
 def test_a_killed_stage_run_is_started_again_and_a_cancelled_run_leaves_nothing(prefect, gpu_pool, glossary):
     run_id = prefect.start(**LONG, sources=glossary, resources=ON_GPU)
     wait_for(lambda: training(prefect), 120)
-    [flow] = [one for one in children("prefect.engine") if one.environ().get("FINETUNE_GPUS")]
+    ours = [one for one in children("prefect.engine") if one.environ()["FINETUNE_STORE"] == str(prefect.local.store)]
+    [flow] = [one for one in ours if one.environ().get("FINETUNE_GPUS")]
     flow.kill()
     wait_for(lambda: not any(one.is_running() for one in [flow]), 30)
     wait_for(lambda: len(stage_runs(prefect, run_id)) == 2 and training(prefect), 120)

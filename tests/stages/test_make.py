@@ -20,6 +20,7 @@ from flows.stages.run_context import RunContext, RunOptions
 from flows.store import garbage
 from flows.store.attempts import SupersededError, take
 from flows.store.layout import DONE, Store
+from flows.training.config import FinetuneConfig
 
 
 class Settings(BaseModel):
@@ -144,3 +145,10 @@ def test_more_cards_than_this_machine_has_are_refused_with_their_field(tmp_path,
     with pytest.raises(ConfigError, match=r"resources\.own\.gpus: 3 asked for, this machine has 2\."):
         make(run, call, refresh=False, waiting=nothing_told)
     assert not (tmp_path / "leases").exists(), "nobody waits"
+
+
+def test_what_a_training_needs_is_looked_for_where_it_trains(tmp_path):
+    config = FinetuneConfig(report_to="wandb")
+    wanted = StageCall("slow", config, {}, {}, "finetune", StageResources(work_pool="gpu"))
+    with pytest.raises(ConfigError, match=r"slow\.report_to: wandb is not installed here"):
+        make(run_of(tmp_path), wanted, False, nothing_told)

@@ -1,6 +1,7 @@
 """What both flows look at before they start: the same checks, in the words of each flow's own fields."""
 
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,6 @@ def context(tmp_path, monkeypatch):
     def unknown(name, parameter, otherwise=""):
         raise ConfigError(f"{parameter}: there is no OpenAI Endpoint block '{name}'.")
 
-    monkeypatch.setattr(before, "pool_problems", lambda pools: [])
     monkeypatch.setattr("flows.stages.judge.load_block", unknown)
 
     def of(**options):
@@ -90,6 +90,13 @@ def test_a_tracker_that_is_not_installed_is_named_by_its_stage(refused, adaptati
     assert adaptation(finetune={"report_to": "wandb"}) == [f"finetune.{wrong}"]
     variants = [{"name": "a", "overrides": ["finetune.report_to=wandb"]}, {"name": "b"}]
     assert adaptation(variants=variants) == [f"variants: a: finetune.{wrong}"]
+
+
+def test_what_another_machine_needs_is_not_looked_for_here():
+    config = FinetuneConfig(report_to="wandb", attention="flash_attention_2")
+    there = before.PlannedStage("finetune", config, StageResources(work_pool="gpu"), "finetune", "resources.finetune")
+    assert before.stage_problems(there) == []
+    assert len(before.stage_problems(replace(there, resources=StageResources()))) == 2
 
 
 def test_an_embedder_and_a_judge_that_are_not_there_are_named_by_their_stage(refused, adaptation):
