@@ -28,6 +28,9 @@ from flows.store.files import read_json, write_json
 CHECKOUT = Path(__file__).parents[1]
 POOL = "local"
 KEYS = re.compile(r"^(?!PREFECT_).*_(TOKEN|KEY)$")
+# What the AWS clients read beside AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and whose names look like those of
+# secrets; all other AWS_ variables (profile, region, endpoint, files) are inherited by everybody.
+AWS = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
 PORT = 4297  # Prefect's own default is 4200
 START_S = 120.0
 
@@ -199,12 +202,21 @@ class Local:
         return found
 
     def _worker(self, found: LocalPrefect, pool: str, environment: dict[str, str]) -> ProcessRecord:
-        self.prefect(found.port, "work-pool", "create", pool, "--type", "process", "--overwrite")
+        self._make_pool(found.port, pool)
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", pool]
-        # The runs' own keys (HF_TOKEN, WANDB_API_KEY ...), which a served model would not get.
-        keys = {name: value for name, value in os.environ.items() if KEYS.search(name)}
+        # The runs' own keys (HF_TOKEN, WANDB_API_KEY ...) and those of a bucket, which a served model would not get.
+        keys = {name: value for name, value in os.environ.items() if KEYS.search(name) or name in AWS}
         log = "worker.log" if pool == POOL else f"worker-{pool}.log"
         return self._start(command, found.port, log, keys | environment)
+
+    def _make_pool(self, port: int, pool: str) -> None:
+        """Create a pool of processes; one that is there has the user's limit, pause and template, and is left so.
+
+        Nothing of it has to follow the project's version: what an older template lacks, the worker has a default for.
+        """
+        there = httpx.get(f"http://127.0.0.1:{port}/api/work_pools/{pool}", timeout=30)
+        if there.status_code == httpx.codes.NOT_FOUND:
+            self.prefect(port, "work-pool", "create", pool, "--type", "process")
 
     def _start(self, command: list[str], port: int, log: str, more: dict[str, str] | None = None) -> ProcessRecord:
         launch = Launch(command=command, env=(more or {}) | self.own_environment(port), model="", ready_path="")

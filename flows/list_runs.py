@@ -7,11 +7,11 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from flows.errors import ConfigError
+from flows.errors import ConfigError, FinetuneError
 from flows.reporting.runs import count_line
 from flows.stages.endpoints import failed
+from flows.stages.opening import open_store
 from flows.stages.runs import show_runs
-from flows.store.layout import Store
 
 
 @flow(name="list-runs")
@@ -19,12 +19,13 @@ def list_runs(store: str = "") -> Any:
     """Show all runs on the page `runs`, and write `runs.html` into the store, whose table can be sorted.
 
     Args:
-        store: Folder in which the runs have left their reports. Empty means FINETUNE_STORE of the environment.
+        store: Where the runs have left their reports: a folder, or s3://bucket/prefix, or s3-store/NAME of an S3 Store
+            block. Empty means FINETUNE_STORE of the environment.
     """
     try:
-        place = Store(store)
+        place = open_store(store)
         runs = show_runs(place)
-    except ConfigError as error:
+    except FinetuneError as error:
         return failed(error)
     except OSError as error:
         return failed(ConfigError(f"store: {place.root} cannot be written to: {error}."))

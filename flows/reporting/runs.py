@@ -68,10 +68,18 @@ class RunLine:
         return words.gpu_time(self.cost.gpu_hours) if self.cost.gpu_hours else words.duration(self.cost.seconds)
 
 
-def read_runs(folder: Path) -> list[RunLine]:
-    """The runs in a store's folder `runs` that have ended with a report or a failure, the newest first."""
-    found = [line for run in folder.glob("*") if (line := _read(run)) is not None]
-    return sorted(found, key=lambda one: _time(one.created), reverse=True)
+def read_runs(*folders: Path) -> list[RunLine]:
+    """The runs in a store's folders of runs that have ended with a report or a failure, the newest first.
+
+    Of a run that is in several of them, as one that was started again elsewhere, the latest end counts; of equal ones
+    that of the first folder.
+    """
+    found: dict[str, RunLine] = {}
+    for line in (line for folder in folders for run in folder.glob("*") if (line := _read(run)) is not None):
+        former = found.get(line.run_id)
+        if former is None or _time(line.created) > _time(former.created):
+            found[line.run_id] = line
+    return sorted(found.values(), key=lambda one: _time(one.created), reverse=True)
 
 
 def count_line(runs: list[RunLine]) -> str:
@@ -127,7 +135,8 @@ def _read(folder: Path) -> RunLine | None:
     """A run that was started again may have left both: the later one counts. Reports of older versions lack fields."""
     report, failure = read_json(folder / "report.json"), read_json(folder / "failure.json")
     ended_badly = isinstance(failure, dict) and not (
-        isinstance(report, dict) and _changed(folder / "report.json") > _changed(folder / "failure.json")
+        isinstance(report, dict)
+        and _told_at(report, folder / "report.json") > _told_at(failure, folder / "failure.json")
     )
     told = {**(report if isinstance(report, dict) else {}), **(failure if ended_badly else {})}
     if not told:
@@ -173,6 +182,11 @@ def _cost(figures: dict[str, Any]) -> Cost:
 def _part(whole: dict[str, Any], name: str) -> dict[str, Any]:
     found = whole.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _told_at(told: dict[str, Any], file: Path) -> tuple[float, float]:
+    """When, as it says itself: in a bucket all files of a run are written anew each time it shares them."""
+    return _time(str(told.get("created"))) or _changed(file), _changed(file)
 
 
 def _changed(file: Path) -> float:

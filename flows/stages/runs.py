@@ -14,14 +14,15 @@ PAGE = "runs"
 
 
 def show_runs(store: Store) -> list[RunLine]:
-    """Write the page into the store and show it; returns the runs, the newest first.
+    """Write the page into the store's folder on this machine and show it; returns the runs, the newest first.
 
     Raises:
         OSError: the store cannot be written to.
+        BucketError: the bucket does not answer.
     """
     from flows.reporting.runs_plot import runs_plot  # here: matplotlib takes half a second
 
-    runs = read_runs(store.root / "runs")
+    runs = read_runs(*store.ended_runs())
     page = store.root / "runs.html"
     plot = runs_plot(runs, store.root / "runs.png")
     write_atomically(page, runs_html(runs, plot))

@@ -29,6 +29,7 @@ class Store:
     models/                     converted base models
     results/                    Prefect's records of finished stages, by cache key
     runs/<run id>/              report of a run
+    ended/<run id>/             how runs of other machines have ended, from the bucket
     failures/<run id>.json      whether a retry may help a stage that failed in a work pool
     lines/                      the last run that ended well, of each flow and deployment
     watches/                    the data for which watch-data started a run last, of each deployment
@@ -133,6 +134,10 @@ class Store:
 
     def share_run(self, run_id: str) -> None:
         """Let them have a run's report."""
+
+    def ended_runs(self) -> list[Path]:
+        """Where the folders of runs are that have ended, by their ids: this machine's, and others' as of now."""
+        return [self.root / "runs"]
 
     def fetch_files(self, paths: list[Path]) -> None:
         """Bring small files that another machine has shared."""

@@ -101,7 +101,8 @@ def test_a_run_that_failed_and_then_ended_well_is_no_failure_and_the_other_way_r
     store("1", failure=json.dumps(FAILURE))
     store("1", run("lucid-heron", 4))
     store("2", run("brave-gnu", 5))
-    store("2", failure=json.dumps({**FAILURE, "run_name": "brave-gnu", "message": "serve: no port"}))
+    later = {"created": "2026-11-05T08:10:00+00:00", "message": "serve: no port"}
+    store("2", failure=json.dumps({**FAILURE, "run_name": "brave-gnu", **later}))
     found = {one.run_id: one for one in read_runs(store.folder)}
     assert (found["1"].status, found["2"].status) == ("passed", "failed")
     assert found["2"].cause == "serve: no port"

@@ -39,6 +39,7 @@ from flows.store.version import FILE, LAYOUT, known
 
 CACHE = "FINETUNE_CACHE"
 NOT_SHARED = {"progress.json"}
+ENDS = {"report.json", "failure.json"}  # of a run's folder: how it has ended
 THREADS = 16
 
 logger = logging.getLogger(__name__)
@@ -201,6 +202,23 @@ class SharedStore(Store):
         files.sort(key=lambda file: file.name == "report.json")
         self.share_files([file for file in files if file.name not in NOT_SHARED])
 
+    def ended_runs(self) -> list[Path]:
+        """Where the folders of runs are that have ended: this machine's, and copies of how all in the bucket have.
+
+        The copies have a place of their own: a run's own folder is written by that run alone.
+
+        Raises:
+            BucketError: the bucket does not answer.
+        """
+        here = self.root / "ended"
+        names = self.bucket.entries("runs/")
+        written = {name: entry.written.timestamp() for name, entry in names.items() if _ends_a_run(name)}
+        copies = {name: here / name.removeprefix("runs/") for name in written}
+        changed = [name for name, copy in copies.items() if not copy.exists() or copy.stat().st_mtime != written[name]]
+        for name, content in self.bucket.read_all(changed).items():
+            os.utime(write_atomically(copies[name], content), (written[name],) * 2)
+        return [*super().ended_runs(), here]
+
     def fetch_files(self, paths: list[Path]) -> None:
         """Bring small files here, those that are in the bucket."""
         self._fetch_files([self.relative(path) for path in paths])
@@ -272,6 +290,11 @@ class SharedStore(Store):
         found = self.bucket.read_all(names)
         with ThreadPoolExecutor(THREADS) as threads:
             list(threads.map(lambda item: write_atomically(self.place(item[0]), item[1]), found.items()))
+
+
+def _ends_a_run(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 3 and parts[2] in ENDS
 
 
 def _lease(key: str) -> str:

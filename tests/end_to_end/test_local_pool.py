@@ -1,0 +1,51 @@
+"""A further work pool of the local Prefect: what its worker gets from the terminal, and what a new start leaves."""
+
+import psutil
+import pytest
+
+from flows.serving.runtimes import process
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(300)]
+POOL = "kept"
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "id-of-a-test",
+    "AWS_SECRET_ACCESS_KEY": "key-of-a-test",
+    "AWS_SESSION_TOKEN": "token-of-a-test",
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "/tmp/token",
+    "AWS_PROFILE": "profile-of-a-test",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "HF_TOKEN": "hub-token",
+}
+NOT_OURS = ("PREFECT_API_KEY", "DB_PASSWORD", "OTHER_ACCESS_KEY_ID")
+
+
+@pytest.fixture
+def worker(prefect):
+    """Starts the pool's worker; it has ended afterwards."""
+    started = []
+
+    def start():
+        started.append(prefect.local.up_pool(POOL).pools[POOL])
+        return started[-1]
+
+    yield start
+    for one in started:
+        process.stop(one, 0)
+
+
+def test_the_keys_of_a_bucket_reach_the_worker_and_a_new_start_leaves_the_pool_as_it_is(prefect, worker, monkeypatch):
+    for name, value in {**KEYS, **dict.fromkeys(NOT_OURS, "secret")}.items():
+        monkeypatch.setenv(name, value)
+    first = worker()
+    environment = psutil.Process(first.pid).environ()
+    assert {name: environment.get(name) for name in KEYS} == KEYS
+    assert not environment.keys() & set(NOT_OURS)
+
+    template = prefect.ask("GET", f"/work_pools/{POOL}")["base_job_template"]
+    template["variables"]["properties"]["working_dir"]["default"] = "/tmp"
+    own = {"is_paused": True, "concurrency_limit": 3, "description": "mine", "base_job_template": template}
+    prefect.ask("PATCH", f"/work_pools/{POOL}", json=own)
+    process.stop(first, 0)
+    worker()
+    there = prefect.ask("GET", f"/work_pools/{POOL}")
+    assert {name: there[name] for name in own} == own
