@@ -25,7 +25,7 @@ from flows.reporting.markdown import verdict_line
 from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
 from flows.stages import report as reports
-from flows.stages.endpoints import page_url
+from flows.stages.endpoints import failed, page_url
 from flows.stages.notices import tell
 from flows.stages.pipeline import Pipeline
 from flows.stages.preflight import preflight
@@ -72,7 +72,10 @@ def domain_adaptation(
         budget: What the run may cost; at its end training stops with a checkpoint.
         run: Title, store, and which stages to run anyway.
     """
-    context = current_run(run, cost, budget)
+    try:
+        context = current_run(run, cost, budget)
+    except FinetuneError as error:
+        return failed(error)
     line = Pipeline(context, resources)
     try:
         give_up_after_crashes()

@@ -59,6 +59,11 @@ class RunEndedError(FinetuneError):
         super().__init__("The run is being ended.")
 
 
+def system_words(error: OSError) -> str:
+    """What the machine refused, for people: a file or a folder, or room for it."""
+    return f"{'the disk is full; free some space and run again: ' if is_disk_full(error) else ''}{error}."
+
+
 class TransientError(FinetuneError):
     """Something that a retry may mend: a killed child process, an endpoint that does not answer."""
 

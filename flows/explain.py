@@ -61,9 +61,9 @@ def explain(
         budget: What a run may cost.
         run: Store, and which stages would run anyway.
     """
-    context = current_run(run, cost, budget)
-    line = Pipeline(context, resources, runner=look, fetcher=look_for_model)
     try:
+        context = current_run(run, cost, budget)
+        line = Pipeline(context, resources, runner=look, fetcher=look_for_model)
         preflight(context, sources, split, model, pretrain, finetune, variants, evaluation, serve, resources)
         dataset = line.prepare(sources, split)
         start = line.base_model(model)
@@ -75,7 +75,7 @@ def explain(
                 continue
             dev = evaluation.model_copy(update={"split": "dev"}) if training.name else evaluation
             line.evaluate(dev, dataset, start, trained.finetune, name=training.stage("evaluate"))
-    except FinetuneError as error:
+    except (FinetuneError, OSError) as error:
         return failed(error)
     create_markdown_artifact(
         explanation_markdown(line.stages), key="explanation", description=explanation_line(line.stages)

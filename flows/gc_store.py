@@ -9,10 +9,13 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 from pydantic import Field
 
+from flows.errors import FinetuneError
+from flows.stages.endpoints import failed
 from flows.stages.opening import open_store
 from flows.store import garbage
 from flows.store.bucket import garbage as bucket_garbage
 from flows.store.bucket.shared import SharedStore
+from flows.store.layout import Store
 
 GIB = 2**30
 
@@ -32,7 +35,17 @@ def gc_store(
         keep_days: What was used in so many days is kept, at least one.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
-    place = open_store(store)
+    try:
+        place = open_store(store)
+        words = _collect(place, dry_run, keep_runs, keep_days)
+    except (FinetuneError, OSError) as error:
+        return failed(error)
+    get_run_logger().info("%s The store is %s.", words, place.location)
+    return Completed(message=words)
+
+
+def _collect(place: Store, dry_run: bool, keep_runs: int, keep_days: float) -> str:
+    """Find and show what nobody needs, and remove it if this is no dry run; what was done, in words."""
     place.check()
     found = garbage.find(place, keep_runs, keep_days)
     in_bucket = bucket_garbage.find(place, keep_runs, keep_days) if isinstance(place, SharedStore) else []
@@ -49,8 +62,7 @@ def gc_store(
     words = f"{verb} {len(going)} of the store's artifacts and working folders, {sum(going) / GIB:.2f} GiB."
     if kept := len(rows) - len(going):
         words += f" Kept {kept} that came into use meanwhile."
-    get_run_logger().info("%s The store is %s.", words, place.location)
-    return Completed(message=words)
+    return words
 
 
 def _row(what: str, size: int, days: float) -> dict[str, Any]:

@@ -41,8 +41,8 @@ def generate_with_endpoint(
         options: How many at a time, how long the replies, what is asked again.
         store: Folder for models and endpoints. Empty means FINETUNE_STORE of the environment.
     """
-    context = current_run(RunOptions(store=store))
     try:
+        context = current_run(RunOptions(store=store), field="store")
         line = _generate(context, endpoint, rows, output, options)
     except FinetuneError as error:
         return failed(error)

@@ -24,6 +24,7 @@ from flows.reporting.markdown import verdict_line
 from flows.serving.config import ServeConfig
 from flows.stages import report as reports
 from flows.stages.base_model_task import base_model
+from flows.stages.endpoints import failed
 from flows.stages.explanation import look, look_for_model
 from flows.stages.graph import Node, OwnStage, nodes
 from flows.stages.graph_run import Surroundings, run_graph
@@ -65,7 +66,10 @@ def pipeline(
         budget: What the run may cost; at its end training stops with a checkpoint.
         run: Title, description, store, environment of all stages.
     """
-    context = current_run(run, cost, budget)
+    try:
+        context = current_run(run, cost, budget)
+    except FinetuneError as error:
+        return failed(error)
     line = Pipeline(context)
     try:
         give_up_after_crashes()
@@ -84,9 +88,9 @@ def pipeline(
             own=own,
             always=always,
         )
-        failed = walk_through(line, graph, model, sources.folder)
-        if failed:
-            words = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        lost = walk_through(line, graph, model, sources.folder)
+        if lost:
+            words = "; ".join(f"{name}: {error}" for name, error in lost.items())
             return reports.failed(context, line.stages, "", words)
         if dry_run:
             reports.show_stages(line.stages)

@@ -59,7 +59,7 @@ def watch_data(
         started = start(last, change)
         changes.save(file, started)
         emit(started, change)
-    except FinetuneError as error:
+    except (FinetuneError, OSError) as error:
         return failed(error)
     return Completed(message=f"{change.words or why}: started {deployment} as {started.run_name}.")
 

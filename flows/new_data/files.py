@@ -87,7 +87,8 @@ def _of(place: str, here: str) -> Files:
     elif files.isfile(path):
         listed = {path: files.info(path)}
     else:
-        listed = files.find(path, detail=True)
+        # A place that cannot be read is none that is empty, as fsspec has it; folders in it are left out (lost+found).
+        listed = files.find(path, detail=True, **({"on_error": _refuse} if isinstance(files, LocalFileSystem) else {}))
         if not listed and not files.exists(path):
             raise ConfigError(f"{here}: there is no file or folder '{place}'.")
     local = isinstance(files, LocalFileSystem)
@@ -96,6 +97,11 @@ def _of(place: str, here: str) -> Files:
         for name, info in listed.items()
         if info["type"] == "file" and not any(part.startswith(".") for part in _below(name, path))
     }
+
+
+def _refuse(error: Exception) -> None:
+    if not isinstance(error, FileNotFoundError):  # gone in the meantime
+        raise error
 
 
 def _below(name: str, path: str) -> list[str]:

@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_UI_URL
 from prefect.states import Failed, State
 from prefect.variables import Variable
 
-from flows.errors import FinetuneError, ServingError
+from flows.errors import FinetuneError, ServingError, system_words
 from flows.reporting.endpoints import Shown, count_line, endpoints_markdown
 from flows.serving import history, listing, restarts, revisions
 from flows.serving.endpoint import Endpoint
@@ -176,12 +176,12 @@ def _logged(what: str) -> Iterator[None]:
         get_run_logger().warning("%s: %s", what, error)
 
 
-def failed(error: FinetuneError) -> State[Any]:
+def failed(error: FinetuneError | OSError) -> State[Any]:
     """The state of a run that ends with an error for people: its words in message and artifact, without a traceback.
 
-    Prefect logs the message.
+    Also where the machine refused a file or a folder, or has no room left. Prefect logs the message.
     """
-    words = _cut(str(error)) or type(error).__name__
+    words = _cut(system_words(error) if isinstance(error, OSError) else str(error)) or type(error).__name__
     first = words.splitlines()[0]
     create_markdown_artifact(f"# Failed\n\n```\n{words}\n```", key="failure", description=first[:200])
     return Failed(message=words)

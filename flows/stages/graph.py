@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -169,6 +170,7 @@ def _duplicated(stage: OwnStage, by_name: dict[str, OwnStage]) -> OwnStage:
 def _config(stage: OwnStage, where: str, sources: Sources, split: SplitConfig) -> tuple[BaseModel | None, list[str]]:
     if stage.kind == "shell":
         problems = [] if stage.command else [f"{where}.command: a shell stage needs one."]
+        problems += _outside(stage.files, where, sources.folder)
         return None, problems + ([f"{where}.settings: a shell stage has none."] if stage.settings else [])
     problems = [f"{where}.command: only a shell stage has one."] if stage.command else []
     default: dict[str, BaseModel] = {
@@ -182,6 +184,14 @@ def _config(stage: OwnStage, where: str, sources: Sources, split: SplitConfig) -
     problems += lay_over(values, stage.settings, f"{where}.settings", f"a {stage.kind} stage", _EXAMPLES[stage.kind])
     config, wrong = checked(type(model), values, f"{where}.settings")
     return config, problems or wrong
+
+
+def _outside(patterns: Sequence[str], where: str, data_folder: str) -> list[str]:
+    """Files are known by their names in the data folder, so that it may be another one on another machine."""
+    root = Path(data_folder).expanduser()
+    lost = [one for one in patterns if ".." in Path(one).parts or not Path(root, one).is_relative_to(root)]
+    words = "is outside of the data folder. Write the name in it, and name the folder in sources.folder."
+    return [f"{where}.files: {one} {words}" for one in lost]
 
 
 _EXAMPLES = {

@@ -17,7 +17,7 @@ from flows.corpus.row import HELD_OUT_RUNGS
 from flows.cost import ledger
 from flows.cost.cost import Cost, total
 from flows.cost.prices import priced
-from flows.errors import FinetuneError, is_disk_full
+from flows.errors import FinetuneError, system_words
 from flows.evaluation.config import GatePolicy
 from flows.evaluation.gate import decide
 from flows.evaluation.results import Evaluation
@@ -75,8 +75,7 @@ def failed(run: RunContext, stages: list[StageReport], stage: str, message: str)
 
 def failed_by_the_system(run: RunContext, stages: list[StageReport], error: OSError) -> State[Any]:
     """The same where the machine refused a file or a folder, or has no room left."""
-    full = "the disk is full; free some space and run again: " if is_disk_full(error) else ""
-    return failed(run, stages, "", f"{full}{error}. The store is {run.store.root}.")
+    return failed(run, stages, "", f"{system_words(error)} The store is {run.store.root}.")
 
 
 def stage_report(outcome: Outcome, run_id: str = "") -> StageReport:

@@ -147,11 +147,17 @@ def page_of(run_id: str) -> str:
     return f"{str(ui).rstrip('/')}/runs/flow-run/{run_id}" if ui else ""
 
 
-def current_run(options: RunOptions, prices: Prices = Prices(), budget: Budget = Budget()) -> RunContext:
-    """The context of the flow run that is under way."""
+def current_run(
+    options: RunOptions, prices: Prices = Prices(), budget: Budget = Budget(), field: str = "run.store"
+) -> RunContext:
+    """The context of the flow run that is under way; `field` is the parameter that names the store, for errors.
+
+    Raises:
+        ConfigError: there can be no such store.
+    """
     deployment = prefect.runtime.deployment.name
     return RunContext(
-        store=open_store(options.store, "run.store"),
+        store=open_store(options.store, field),
         options=options,
         run_id=str(prefect.runtime.flow_run.id),
         run_name=str(prefect.runtime.flow_run.name),

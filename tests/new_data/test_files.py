@@ -3,6 +3,7 @@ import os
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from moto.server import ThreadedMotoServer
 
 from flows.errors import ConfigError, DataError
@@ -85,6 +86,15 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "find", no_access)
     with pytest.raises(DataError, match=r"places\[0\]: 'memory://bucket' cannot be looked at: Access Denied"):
         look(["memory://bucket"])
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    def ls(files, path, **more):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", ls)
+    with pytest.raises(DataError, match=r"places\[0\]: .* cannot be looked at: .*Permission denied"):
+        look([str(tmp_path)])
 
 
 def test_only_what_looks_otherwise_is_read_again(tmp_path):

@@ -23,6 +23,7 @@ def problems(*stages):
 
 
 PREPARE = {"name": "prepare", "kind": "prepare"}
+OUTSIDE = "stages[0].files: {} is outside of the data folder. Write the name in it, and name the folder in "
 TUNE = {"name": "tune", "kind": "finetune", "after": ["prepare"]}
 
 
@@ -98,6 +99,8 @@ def test_two_models_are_compared_after_a_join():
             [PREPARE, {"name": "c", "kind": "shell", "command": "ls"}, TUNE | {"dataset": "c"}],
             "stages[2].dataset: c is not a prepare stage before tune. Add it to after.",
         ),
+        ([{"name": "c", "kind": "shell", "command": "ls", "files": ["a", "/etc/pass*"]}], OUTSIDE.format("/etc/pass*")),
+        ([{"name": "c", "kind": "shell", "command": "ls", "files": ["../a"]}], OUTSIDE.format("../a")),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_field(stages, words):

@@ -30,7 +30,8 @@ class Runner:
 
 
 def pipeline_of(stages, tmp_path, runner, env=(), at_once=0, **shared):
-    graph = nodes([OwnStage(**stage) for stage in stages], Sources(), SplitConfig())
+    sources = Sources(folder=shared.get("data_folder", ""))
+    graph = nodes([OwnStage(**stage) for stage in stages], sources, SplitConfig())
     run = RunContext(Store(str(tmp_path)), RunOptions(env=list(env), at_once=at_once), "1", "a", "local")
     own = {node.name: node.stage.resources for node in graph}
     always = {node.name for node in graph if node.stage.always}
@@ -84,6 +85,9 @@ def test_a_command_depends_on_the_files_that_it_names(tmp_path):
     first = runner.calls["a"]
     assert list(first.digests) == ["data/deep/a.txt"]
     assert first.config.data_folder == str(tmp_path / "data")
+    whole = [shell("a", files=[str(tmp_path / "data" / "**" / "*.txt")])]
+    pipeline_of(whole, tmp_path, runner, data_folder=str(tmp_path / "data"))
+    assert runner.calls["a"].key == first.key
     (tmp_path / "data" / "deep" / "a.txt").write_text("two")
     pipeline_of(stages, tmp_path, runner, data_folder=str(tmp_path / "data"))
     assert runner.calls["a"].key != first.key
