@@ -40,8 +40,8 @@ class StageRequest(Config):
         default={}, title="Inputs that are base models", description="Each machine has them in a place of its own."
     )
     digests: dict[str, str] = Field(title="Digests of what it depends on")
-    code: dict[str, str] = Field(title="Digests of the code")
-    libraries: dict[str, str] = Field(title="Versions of the libraries")
+    code: dict[str, str] = Field(default={}, title="Digests of the code")
+    libraries: dict[str, str] = Field(default={}, title="Versions of the libraries")
     key: str = Field(title="Cache key", description="As the asking run has computed it; another one here is refused.")
     refresh: bool = Field(default=False, title="Run anyway")
     resources: StageResources = Field(title="Resources")
