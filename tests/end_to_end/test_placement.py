@@ -156,9 +156,9 @@ def test_what_no_pool_can_give_is_said_before_anything_starts(prefect, gpu_pool,
         assert words in state["message"]
     assert stage_runs(prefect, run_id) == []
 
-    run_id, state = prefect.run(**SMALL, sources=glossary, resources={"finetune": {"gpus": 3, "work_pool": POOL}})
+    run_id, state = prefect.run(**SMALL, sources=glossary, resources={"finetune": {"gpus": 4, "work_pool": POOL}})
     assert state["type"] == "FAILED"
-    assert "gpus: 3 asked for, this machine has 2." in state["message"]
+    assert "gpus: 4 asked for, this machine has 2." in state["message"]
     assert len(stage_runs(prefect, run_id)) == 1, "no retry"
 
 
