@@ -124,8 +124,9 @@ def test_a_cancelled_run_leaves_none_of_the_stages_that_ran_side_by_side(prefect
     needs = {"work_pool": POOL, "gpus": 1}
     sleeps = {"a": "exec -a first-stage sleep 600", "b": "bash -c 'exec -a second-stage sleep 600'; true"}
     stages = [{"name": n, "kind": "shell", "command": command, "resources": needs} for n, command in sleeps.items()]
+    stages.append({"name": "c", "kind": "shell", "command": "exec -a third-stage sleep 600"})
     run_id = prefect.start("pipeline/example", stages=stages)
-    commands = wait_for(lambda: len(found := children("-stage 600")) == 2 and found, 120)
+    commands = wait_for(lambda: len(found := children("-stage 600")) == 3 and found, 120)
     runs = stage_runs(prefect, run_id)
     flows = stage_processes(prefect)
 
