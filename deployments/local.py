@@ -213,10 +213,18 @@ class Local:
         """Create a pool of processes; one that is there has the user's limit, pause and template, and is left so.
 
         Nothing of it has to follow the project's version: what an older template lacks, the worker has a default for.
+        Its runs begin with Prefect's engine. Without a command of the pool a process before it would look for the
+        project's folder first, which takes a second and finds what the engine finds.
         """
-        there = httpx.get(f"http://127.0.0.1:{port}/api/work_pools/{pool}", timeout=30)
-        if there.status_code == httpx.codes.NOT_FOUND:
-            self.prefect(port, "work-pool", "create", pool, "--type", "process")
+        pools = f"http://127.0.0.1:{port}/api/work_pools/"
+        if httpx.get(f"{pools}{pool}", timeout=30).status_code != httpx.codes.NOT_FOUND:
+            return
+        template = json.loads((CHECKOUT / "deployments" / "work-pools" / "process.json").read_text("utf-8"))
+        template["variables"]["properties"]["command"]["default"] = "python -m prefect.engine"
+        wanted = {"name": pool, "type": "process", "base_job_template": template}
+        answer = httpx.post(pools, json=wanted, timeout=30)
+        if not answer.is_success:
+            raise FinetuneError(f"The Prefect server made no work pool '{pool}': {answer.text[:300]}")
 
     def _start(self, command: list[str], port: int, log: str, more: dict[str, str] | None = None) -> ProcessRecord:
         launch = Launch(command=command, env=(more or {}) | self.own_environment(port), model="", ready_path="")
