@@ -131,6 +131,6 @@ def test_a_run_from_the_terminal_ends_with_its_message(prefect, words, code, end
     last = done.stdout.splitlines()[-1]
     assert (done.returncode, end in done.stdout) == (code, True), done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert code or "endpoints" in last
+    assert code or "endpoint" in last
     if end.startswith("Failed"):
         assert "nobody" in last
