@@ -44,7 +44,7 @@ demo: $(VENV)/installed  ## the main job on this machine: sample text to trained
 demo-pools: $(VENV)/installed  ## the same in two work pools: one prepares, one with two pretended GPUs trains two variants
 	@$(BIN)/python -m deployments.demo --pools
 
-stop:  ## end server, worker and endpoints of the demo
+stop:  ## end server, worker, runs and endpoints of the demo
 	@if test -e $(VENV)/installed; then $(BIN)/python -m deployments.local down; else echo 'Nothing was running.'; fi
 
 deploy: $(VENV)/installed  ## work pools, block types, deployments and automations on the Prefect that PREFECT_API_URL names

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 from pydantic import BaseModel
 
 from flows.errors import FinetuneError, ServingError
@@ -33,6 +35,7 @@ KEYS = re.compile(r"^(?!PREFECT_).*_(TOKEN|KEY)$")
 AWS = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
 PORT = 4297  # Prefect's own default is 4200
 START_S = 120.0
+RUN_END_S = 10.0
 
 
 class LocalPrefect(BaseModel):
@@ -126,7 +129,7 @@ class Local:
         return done.stdout
 
     def down(self) -> tuple[list[str], list[str]]:
-        """End endpoints, workers and server; what was ended, and what could not be and why, a line each."""
+        """End endpoints, workers, runs and server; what was ended, and what could not be and why, a line each."""
         ended, left = self._end_endpoints()
         found = self.record()
         if found is None:
@@ -136,6 +139,8 @@ class Local:
         parts[f"Prefect server at http://127.0.0.1:{found.port}"] = found.server, found.port
         alive = []
         for words, (record, port) in parts.items():
+            if port:
+                ended += end_runs(f"http://127.0.0.1:{port}/api")
             try:
                 ended += [words] if process.stop(record, port) else []
             except ServingError as error:
@@ -229,6 +234,30 @@ class Local:
     def _start(self, command: list[str], port: int, log: str, more: dict[str, str] | None = None) -> ProcessRecord:
         launch = Launch(command=command, env=(more or {}) | self.own_environment(port), model="", ready_path="")
         return process.start(launch, self.folder / "prefect" / log)
+
+
+def end_runs(api: str) -> list[str]:
+    """End the flow runs of this machine that talk to this Prefect: a worker that ends leaves them; a line each."""
+    runs = {one: name for one in psutil.process_iter() if (name := _run_of(one, api))}
+    for one in runs:
+        with contextlib.suppress(psutil.Error):
+            one.terminate()
+    _, left = psutil.wait_procs(runs, timeout=RUN_END_S)
+    for one in left:
+        with contextlib.suppress(psutil.Error):
+            one.kill()
+    psutil.wait_procs(left, timeout=RUN_END_S)
+    return [f"run {name}" for name in runs.values()]
+
+
+def _run_of(one: psutil.Process, api: str) -> str:
+    """The id of the flow run that a process runs for that Prefect; empty if it runs none."""
+    with contextlib.suppress(psutil.Error):
+        if "prefect.engine" in one.cmdline():
+            environment = one.environ()
+            if environment.get("PREFECT_API_URL") == api:
+                return environment.get("PREFECT__FLOW_RUN_ID", "unknown")
+    return ""
 
 
 def default_folder() -> Path:

@@ -2,13 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 
-from deployments.local import Local, main
+from deployments.local import Local, LocalPrefect, main
 from flows.serving import records
 from flows.serving.runtimes import process
 from flows.serving.state import State
+from flows.store.files import write_json
 from tests.serving.test_probe import endpoint_at
 from tests.serving.test_process import run
 
@@ -41,3 +45,27 @@ def test_what_was_stopped_long_before_is_not_told_as_ended(local, tmp_path, caps
     records.save(local.store / "endpoints", stopped.model_copy(update={"process": gone, "why": "Ended process 12."}))
     assert main(["down", "--folder", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "Nothing was ended.\n"
+
+
+def test_runs_that_are_under_way_end_with_their_prefect_and_those_of_another_go_on(local, tmp_path, capsys):
+    command = [sys.executable, "-c", "import time; time.sleep(600)", "prefect.engine"]
+    runs = {}
+    for name, port in (("mine", 4), ("another", 5)):
+        own = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT__FLOW_RUN_ID": name}
+        runs[name] = subprocess.Popen(command, env=os.environ | own)
+    try:
+        write_json(local.record_file, LocalPrefect(port=4, server=gone(tmp_path)).model_dump())
+        assert main(["down", "--folder", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == "Ended: run mine\n"
+        assert [name for name, one in runs.items() if psutil.pid_exists(one.pid)] == ["another"]
+    finally:
+        for one in runs.values():
+            one.kill()
+            one.wait()
+
+
+def gone(tmp_path):
+    """A server that was killed."""
+    server = run("import time; time.sleep(600)", tmp_path / "log")
+    os.kill(server.pid, signal.SIGKILL)
+    return server
