@@ -51,9 +51,9 @@ deploy: $(VENV)/installed  ## work pools, block types, deployments and automatio
 	@$(BIN)/python -m deployments.apply
 
 # With =: pytest would take an existing FILE after a space for a test before it has read the option.
-# Two at a time: half of the tests wait for servers (tests/conftest.py says what stays together).
+# Three at a time, on two cores: half of the tests wait for servers (tests/conftest.py says what stays together).
 test: lint  ## set everything up and pass every test
-	$(BIN)/pytest -n 2 --faults=build/faults.json
+	$(BIN)/pytest -n 3 --faults=build/faults.json
 
 faults: $(VENV)/installed  ## what becomes of every fault; the table goes to build/faults.json
 	FINETUNE_OUTAGE_S=120 FINETUNE_KILLS=20 $(BIN)/pytest -m fault --faults=build/faults.json --durations=0

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -218,14 +219,15 @@ class Local:
         """Create a pool of processes; one that is there has the user's limit, pause and template, and is left so.
 
         Nothing of it has to follow the project's version: what an older template lacks, the worker has a default for.
-        Its runs begin with Prefect's engine. Without a command of the pool a process before it would look for the
-        project's folder first, which takes a second and finds what the engine finds.
+        Its runs begin with Prefect's engine, in a session of their own as Prefect's do. Without a command of the pool
+        another process would look for the project's folder first, which takes a second, and the engine does it anyway.
         """
         pools = f"http://127.0.0.1:{port}/api/work_pools/"
         if httpx.get(f"{pools}{pool}", timeout=30).status_code != httpx.codes.NOT_FOUND:
             return
         template = json.loads((CHECKOUT / "deployments" / "work-pools" / "process.json").read_text("utf-8"))
-        template["variables"]["properties"]["command"]["default"] = "python -m prefect.engine"
+        if shutil.which("setsid"):
+            template["variables"]["properties"]["command"]["default"] = "setsid python -m prefect.engine"
         wanted = {"name": pool, "type": "process", "base_job_template": template}
         answer = httpx.post(pools, json=wanted, timeout=30)
         if not answer.is_success:

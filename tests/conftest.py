@@ -12,7 +12,7 @@ settings.load_profile("any machine")
 os.environ.update(HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
 
-# With `-n 2`, tests that share a server or much memory stay in one process; else those of a file do.
+# With `-n`, tests that share a server or much memory stay in one process; else those of a file do.
 TOGETHER = {
     "tests/end_to_end/test_promotion.py": "another prefect",
     "tests/end_to_end/test_generate.py": "another prefect",
