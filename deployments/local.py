@@ -136,16 +136,19 @@ class Local:
         if found is None:
             return ended, left
         workers = ({POOL: found.worker} if found.worker else {}) | found.pools
-        parts = {f"worker of the work pool '{pool}'": (worker, 0) for pool, worker in workers.items()}
-        parts[f"Prefect server at http://127.0.0.1:{found.port}"] = found.server, found.port
-        alive = []
-        for words, (record, port) in parts.items():
-            if port:
-                ended += end_runs(f"http://127.0.0.1:{port}/api")
+        alive: list[str] = []
+
+        def stop(words: str, record: ProcessRecord, port: int = 0) -> list[str]:
             try:
-                ended += [words] if process.stop(record, port) else []
+                return [words] if process.stop(record, port) else []
             except ServingError as error:
                 alive.append(f"{words}: {error}")
+                return []
+
+        for pool, worker in workers.items():
+            ended += stop(f"worker of the work pool '{pool}'", worker)
+        ended += end_runs(f"http://127.0.0.1:{found.port}/api")
+        ended += stop(f"Prefect server at http://127.0.0.1:{found.port}", found.server, found.port)
         if not alive:  # else the next `down` must find it
             self.record_file.unlink(missing_ok=True)
         return ended, left + alive
@@ -222,15 +225,12 @@ class Local:
         Its runs begin with Prefect's engine, in a session of their own as Prefect's do. Without a command of the pool
         another process would look for the project's folder first, which takes a second, and the engine does it anyway.
         """
-        pools = f"http://127.0.0.1:{port}/api/work_pools/"
-        if httpx.get(f"{pools}{pool}", timeout=30).status_code != httpx.codes.NOT_FOUND:
-            return
         template = json.loads((CHECKOUT / "deployments" / "work-pools" / "process.json").read_text("utf-8"))
         if shutil.which("setsid"):
             template["variables"]["properties"]["command"]["default"] = "setsid python -m prefect.engine"
         wanted = {"name": pool, "type": "process", "base_job_template": template}
-        answer = httpx.post(pools, json=wanted, timeout=30)
-        if not answer.is_success:
+        answer = httpx.post(f"http://127.0.0.1:{port}/api/work_pools/", json=wanted, timeout=30)
+        if not answer.is_success and answer.status_code != httpx.codes.CONFLICT:  # it is there
             raise FinetuneError(f"The Prefect server made no work pool '{pool}': {answer.text[:300]}")
 
     def _start(self, command: list[str], port: int, log: str, more: dict[str, str] | None = None) -> ProcessRecord:
@@ -240,7 +240,7 @@ class Local:
 
 def end_runs(api: str) -> list[str]:
     """End the flow runs of this machine that talk to this Prefect: a worker that ends leaves them; a line each."""
-    runs = {one: name for one in psutil.process_iter() if (name := _run_of(one, api))}
+    runs = {one: name for one in psutil.process_iter() if (name := run_of(one, api))}
     for one in runs:
         with contextlib.suppress(psutil.Error):
             one.terminate()
@@ -252,7 +252,7 @@ def end_runs(api: str) -> list[str]:
     return [f"run {name}" for name in runs.values()]
 
 
-def _run_of(one: psutil.Process, api: str) -> str:
+def run_of(one: psutil.Process, api: str) -> str:
     """The id of the flow run that a process runs for that Prefect; empty if it runs none."""
     with contextlib.suppress(psutil.Error):
         if "prefect.engine" in one.cmdline():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,7 @@ class ResolvedModel(Config):
     source: BaseModelConfig
 
 
+COMMIT = re.compile("[0-9a-f]{40}")
 KINDS = {"packaged": packaged, "tiny": tiny}
 
 
@@ -103,9 +105,12 @@ def ready(config: BaseModelConfig, models_dir: Path) -> ResolvedModel | None:
 
 
 def pinned(config: BaseModelConfig, name: str) -> BaseModelConfig:
-    """The same model for ever, by its identity: a Hub model at that commit, wherever its branch goes."""
-    commit = name.rpartition("@")[2] if name.startswith("hub:") else config.revision
-    return config.model_copy(update={"revision": commit})
+    """The same model for ever and from everywhere, by its identity: a Hub model's commit, a folder's whole path."""
+    if name.startswith("hub:"):
+        return config.model_copy(update={"revision": name.rpartition("@")[2]})
+    if name.startswith("folder:"):
+        return config.model_copy(update={"name": str(Path(config.name).expanduser().absolute())})
+    return config
 
 
 def _converted(name: str, models_dir: Path) -> Path:
@@ -167,18 +172,19 @@ def _hub_commit(config: BaseModelConfig) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    revision = config.revision or "main"
+    revision, cached = config.revision or "main", None
     try:
-        if not _offline():
+        cached = try_to_load_from_cache(config.name, "config.json", revision=revision)
+        # Of a commit that is here the Hub could say nothing else, and each stage elsewhere would ask it.
+        known = isinstance(cached, str) and COMMIT.fullmatch(revision)
+        if not (known or _offline()):
             info = HfApi().model_info(config.name, revision=revision, timeout=20)
             return str(info.sha)
-        cached = try_to_load_from_cache(config.name, "config.json", revision=revision)
     except HFValidationError as error:
         raise _unknown(config, "it is neither a folder here nor a well-formed Hub id") from error
     except HfHubHTTPError as error:
         raise _unknown(config, str(error).splitlines()[0]) from error
     except Exception as error:  # of whatever HTTP library the Hub's client uses: they differ between its versions
-        cached = try_to_load_from_cache(config.name, "config.json", revision=revision)
         if not isinstance(cached, str):
             raise _unknown(config, f"the Hub cannot be reached ({error}) and the cache does not have it") from error
     if isinstance(cached, str):

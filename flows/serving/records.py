@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from flows.errors import ServingError
 from flows.serving.endpoint import Endpoint
-from flows.store.files import name_beside
+from flows.store.files import replaced
 
 NEXT = ".next"
 PREVIOUS = ".previous"
@@ -58,16 +58,10 @@ def _no_record(path: Path, why: str) -> ServingError:
 def save(folder: Path, endpoint: Endpoint) -> None:
     """Write the record whole or not at all; nothing is left beside it when that fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = _path(folder, endpoint.name)
-    written = name_beside(path)
-    try:
-        with written.open("w", encoding="utf-8") as stream:
-            stream.write(endpoint.model_dump_json(indent=2))
-            stream.flush()
-            os.fsync(stream.fileno())
-        written.replace(path)
-    finally:
-        written.unlink(missing_ok=True)
+    with replaced(_path(folder, endpoint.name)) as written, written.open("w", encoding="utf-8") as stream:
+        stream.write(endpoint.model_dump_json(indent=2))
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def delete(folder: Path, name: str) -> None:

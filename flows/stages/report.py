@@ -38,7 +38,7 @@ from flows.reporting.write import write_report
 from flows.stages.run_context import RunContext
 from flows.stages.runs import refresh_runs
 from flows.stages.stage_task import Outcome
-from flows.store.files import read_json, write_json
+from flows.store.files import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     from flows.stages.pipeline import Pipeline
@@ -200,10 +200,7 @@ def write(run: RunContext, report: RunReport, outcomes: dict[str, Outcome]) -> P
     folder = run.store.run(run.run_id)
     write_report(report, folder)
     evaluation = Path(outcomes["evaluate"].artifact.path)
-    predictions = folder / "predictions.parquet"
-    beside = folder / ".predictions.parquet"
-    beside.write_bytes((evaluation / "predictions.parquet").read_bytes())
-    beside.replace(predictions)
+    write_atomically(folder / "predictions.parquet", (evaluation / "predictions.parquet").read_bytes())
     _write_manifest(run, outcomes, report.trained_model_uri)
     run.store.share_run(run.run_id)
     return folder

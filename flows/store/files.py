@@ -6,6 +6,8 @@ import json
 import os
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,17 @@ def name_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{own_word()}")
 
 
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` in the end, if all went well; nothing is left of it otherwise."""
+    written = name_beside(path)
+    try:
+        yield written
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, content: bytes | str) -> Path:
     """Write a file beside its place and rename it there; text as UTF-8. Nothing is left behind when the write fails.
 
@@ -30,12 +43,8 @@ def write_atomically(path: Path, content: bytes | str) -> Path:
         The path, for chaining.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = name_beside(path)
-    try:
+    with replaced(path) as written:
         written.write_bytes(content.encode() if isinstance(content, str) else content)
-        written.replace(path)
-    finally:
-        written.unlink(missing_ok=True)
     return path
 
 

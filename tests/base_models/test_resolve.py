@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flows.base_models.resolve import BaseModelConfig, identity, resolve
+from flows.base_models.resolve import BaseModelConfig, identity, pinned, resolve
 from flows.errors import ModelError
 
 
@@ -59,6 +59,30 @@ def test_a_hub_that_cannot_be_reached_is_said(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
     assert "ModelError: model.name: no base model 'google/gemma-2-2b-it': the Hub cannot be reached" in last
+
+
+def test_a_commit_that_is_here_is_not_asked_for_at_the_hub(tmp_path):
+    commit = "299a8560bedf22ed1c72a8a11e7dce4a7f9f51f8"
+    snapshot = tmp_path / "hub" / "models--google--gemma-2-2b-it" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    code = (
+        "from flows.base_models.resolve import *; import sys; "
+        "print(identity(BaseModelConfig(name='google/gemma-2-2b-it', revision=sys.argv[1])))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    for revision, said in ((commit, f"hub:google/gemma-2-2b-it@{commit}"), (commit[::-1], "")):
+        command = [sys.executable, "-c", code, revision]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.stdout.strip() == said
+
+
+def test_a_folder_is_named_by_its_whole_path_for_other_machines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pinned(BaseModelConfig(name="mine"), "folder:0").name == str(tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert pinned(BaseModelConfig(name="~/mine"), "folder:0").name == str(tmp_path / "home" / "mine")
 
 
 def test_a_model_without_chat_template_is_refused(tmp_path):

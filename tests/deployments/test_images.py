@@ -65,12 +65,12 @@ def built(file, place):
     root = None
     for word, rest in instructions(file):
         if word == "WORKDIR":
-            root = place / "root" / rest.lstrip("/")
+            root = place / "image" / rest.lstrip("/")
             root.mkdir(parents=True, exist_ok=True)
         elif word == "COPY" and root:
             copy(rest.split(), root)
         elif word == "ENV":
-            environment |= dict(pair.split("=", 1) for pair in rest.replace("=/opt", f"={place}/root/opt").split())
+            environment |= dict(pair.split("=", 1) for pair in rest.replace("=/opt", f"={place}/image/opt").split())
         elif word == "RUN" and root:
             for command in rest.split("&&"):
                 run_offline(command.split(), python, root, environment)
@@ -107,7 +107,7 @@ def test_flows_and_stages_start_in_the_image_of_training(tmp_path):
     for more in (environment, {**environment, "PYTHONPATH": ""}):
         done = subprocess.run([python, "-c", code], cwd=tmp_path, env=more, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.split() == [version, f"{tmp_path}/root/opt/prefect-finetune/flows/run_stage.py"]
+        assert done.stdout.split() == [version, f"{tmp_path}/image/opt/prefect-finetune/flows/run_stage.py"]
 
 
 def test_the_image_of_serving_has_nothing_of_the_project_that_could_lack_its_metadata():

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from deployments.local import CHECKOUT
+from deployments.local import CHECKOUT, run_of
 from tests.end_to_end.test_runs import children, no_traceback_of_ours, wait_for
 from tests.endpoint_client.fake_endpoint import FakeEndpoint
 
@@ -43,7 +43,7 @@ def test_a_killed_run_goes_on_and_the_key_is_nowhere(prefect, fake, questions, t
     parameters = {"endpoint": {"block": "fake"}, "rows": questions, "options": {"concurrency": 2}}
     run_id = prefect.start(DEPLOYMENT, **parameters)
     wait_for(lambda: len(fake.requests) > 20)
-    [flow] = [one for one in children("prefect.engine") if one.environ().get("PREFECT__FLOW_RUN_ID") == run_id][-1:]
+    [flow] = [one for one in children("prefect.engine") if run_of(one, prefect.api) == run_id][-1:]
     os.kill(flow.pid, signal.SIGKILL)
     assert prefect.wait(run_id)["type"] == "CRASHED"
     wait_for(lambda: fake.under_way == 0)

@@ -1,11 +1,11 @@
 """Work pools of the local Prefect: what a worker gets from the terminal, what a new start leaves, how runs begin."""
 
-import contextlib
 import os
 
 import psutil
 import pytest
 
+from deployments.local import run_of
 from flows.serving.runtimes import process
 from tests.end_to_end.test_runs import children, wait_for
 
@@ -57,11 +57,6 @@ def test_the_keys_of_a_bucket_reach_the_worker_and_a_new_start_leaves_the_pool_a
 
 def test_a_run_has_a_session_of_its_own_so_what_ends_the_worker_does_not_end_it(prefect):
     run_id = prefect.start("pipeline/example", stages=[{"name": "wait", "kind": "shell", "command": "sleep 20"}])
-    [run] = wait_for(lambda: [one for one in children("prefect.engine") if run_of(one) == run_id])
+    [run] = wait_for(lambda: [one for one in children("prefect.engine") if run_of(one, prefect.api) == run_id])
     assert os.getsid(run.pid) == run.pid
     assert prefect.wait(run_id)["type"] == "COMPLETED"
-
-
-def run_of(one):
-    with contextlib.suppress(psutil.Error):
-        return one.environ().get("PREFECT__FLOW_RUN_ID")

@@ -101,7 +101,7 @@ def test_what_writes_to_the_log_of_a_stopped_endpoint_is_ended_by_the_watcher(tm
 
 @pytest.mark.parametrize(("blocked", "code"), [("fake.lock", 0), ("fake.json.written", 1)])
 def test_a_store_that_cannot_be_written_keeps_no_server_running(tmp_path, sleeper, capsys, monkeypatch, blocked, code):
-    monkeypatch.setattr(records, "name_beside", lambda path: path.with_name(f".{path.name}.written"))
+    monkeypatch.setattr("flows.store.files.name_beside", lambda path: path.with_name(f".{path.name}.written"))
     folder = tmp_path / "endpoints"
     records.save(folder, sleeper)
     replica = run("import time; time.sleep(600)", tmp_path / "replica.log")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.errors import ServingError
-from flows.store.files import name_beside
+from flows.store.files import replaced
 
 if TYPE_CHECKING:
     from flows.serving.front.record import FrontRecord
@@ -176,12 +176,11 @@ def _error(words: str, kind: str, code: str | None) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that nobody else may read, whole or not at all."""
-    written = name_beside(path)
-    try:
-        with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        written.replace(path)
-    finally:
-        written.unlink(missing_ok=True)
+    with replaced(path) as written, open(written, "x", encoding="utf-8", opener=_private) as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

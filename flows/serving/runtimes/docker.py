@@ -25,7 +25,7 @@ from flows.serving.causes import last_lines
 from flows.serving.endpoint import ContainerRecord
 from flows.serving.runtimes import engine, process, pull
 from flows.serving.variants.launch import Launch, Mount, Order, Place
-from flows.store.files import name_beside
+from flows.store.files import replaced
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -438,11 +438,6 @@ def _end(client: APIClient, record: ContainerRecord, grace_s: float) -> None:
 
 
 def _copy_log(client: APIClient, record: ContainerRecord, tail: int | Literal["all"]) -> None:
-    written = name_beside(Path(record.log))
-    try:
-        with written.open("wb") as output:
-            for piece in client.logs(record.id, stream=True, follow=False, tail=tail):
-                output.write(piece)
-        written.replace(record.log)
-    finally:
-        written.unlink(missing_ok=True)
+    with replaced(Path(record.log)) as written, written.open("wb") as output:
+        for piece in client.logs(record.id, stream=True, follow=False, tail=tail):
+            output.write(piece)
