@@ -9,12 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
-
 from deployments.local import Local
 from flows.stages.report import report_of
 from tests.benchmarks.rows import Row, compare
 from tests.benchmarks.training_data import CHECKOUT
+from tests.end_to_end.conftest import Prefect
 
 NAME = "demo-again"
 WHERE = "wall time of python -m deployments.demo; once fresh, three times cached"
@@ -61,16 +60,9 @@ def measure(workdir: Path) -> list[Row]:
 
 def _cached_run(folder: Path) -> float:
     """Seconds by the server's clock."""
-    found = Local(folder).record()
+    local = Local(folder)
+    found = local.record()
     assert found is not None
-    api = f"http://127.0.0.1:{found.port}/api"
-    deployment = httpx.get(f"{api}/deployments/name/domain-adaptation/demo", timeout=60).raise_for_status().json()["id"]
-    body = {"state": {"type": "SCHEDULED"}}
-    answer = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json=body, timeout=60)
-    run = answer.raise_for_status().json()
-    while run["state_type"] not in ("COMPLETED", "FAILED", "CRASHED"):
-        time.sleep(0.5)
-        run = httpx.get(f"{api}/flow_runs/{run['id']}", timeout=60).raise_for_status().json()
-    assert run["state_type"] == "COMPLETED", run["state"]
+    run = Prefect(local, found.port).completed("demo")
     created, ended = (datetime.datetime.fromisoformat(run[name]) for name in ("created", "end_time"))
     return (ended - created).total_seconds()

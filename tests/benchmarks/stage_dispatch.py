@@ -6,15 +6,13 @@ import datetime
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
-
-import httpx
 
 from deployments.local import Local
 from flows.store.files import read_json
 from tests.benchmarks.rows import Row, compare
 from tests.benchmarks.training_data import CHECKOUT
+from tests.end_to_end.conftest import Prefect
 
 NAME = "stage-dispatch"
 WHERE = (
@@ -34,12 +32,13 @@ def measure(workdir: Path) -> list[Row]:
     local = Local(workdir / "local")
     try:
         port = local.up().port
-        _plain_worker(local)
+        prefect = Prefect(local, port)
+        _plain_worker(prefect)
         local.apply(port)
         ours, plain = [], []
         for number in range(TIMES):
-            ours.append(_of_stage(port, number))
-            plain.append(_of_plain(port))
+            ours.append(_of_stage(prefect, number))
+            plain.append(_of_plain(prefect))
         dispatch = compare(NAME, WHERE, "s", ours, plain, f"median < {BAR_S:.0f} s")
         found = _in_place(local, port, workdir)
     finally:
@@ -51,50 +50,30 @@ def measure(workdir: Path) -> list[Row]:
     ]
 
 
-def _plain_worker(local: Local) -> None:
-    """A second pool whose worker has Prefect's own settings, and a deployment of a flow that does nothing."""
-    port = local.up_pool(PLAIN, PREFECT_WORKER_QUERY_SECONDS="10").port
+def _plain_worker(prefect: Prefect) -> None:
+    """A second pool as Prefect makes it, whose worker has Prefect's settings; and a flow there that does nothing."""
+    prefect.local.prefect(prefect.port, "work-pool", "create", PLAIN, "--type", "process")
+    prefect.local.up_pool(PLAIN, PREFECT_WORKER_QUERY_SECONDS="10")
     flow = "tests/benchmarks/flows_for_dispatch.py:nothing"
-    local.prefect(port, "--no-prompt", "deploy", flow, "--name", PLAIN, "--pool", PLAIN)
+    prefect.local.prefect(prefect.port, "--no-prompt", "deploy", flow, "--name", PLAIN, "--pool", PLAIN)
 
 
-def _of_stage(port: int, number: int) -> float:
+def _of_stage(prefect: Prefect, number: int) -> float:
     """Of a command that does nothing, in the pool `local`, as the only stage of a pipeline."""
     stage = {"name": "one", "kind": "shell", "command": f"true {number}", "resources": {"work_pool": "local"}}
-    run = _run(port, "pipeline/example", {"stages": [stage]})
-    _wait(port, run)
-    name = _ask(port, "GET", f"/flow_runs/{run}")["name"]
-    [child] = _ask(port, "POST", "/flow_runs/filter", json={"flow_runs": {"name": {"any_": [f"{name}-one"]}}})
+    run = prefect.completed("pipeline/example", stages=[stage])
+    wanted = {"flow_runs": {"name": {"any_": [f"{run['name']}-one"]}}}
+    [child] = prefect.ask("POST", "/flow_runs/filter", json=wanted)
     return _delay(child)
 
 
-def _of_plain(port: int) -> float:
-    return _delay(_wait(port, _run(port, f"nothing/{PLAIN}", {})))
+def _of_plain(prefect: Prefect) -> float:
+    return _delay(prefect.completed(f"nothing/{PLAIN}"))
 
 
 def _delay(run: dict) -> float:
     begun, asked = (datetime.datetime.fromisoformat(run[name]) for name in ("start_time", "created"))
     return (begun - asked).total_seconds()
-
-
-def _run(port: int, deployment: str, parameters: dict) -> str:
-    found = _ask(port, "GET", f"/deployments/name/{deployment}")
-    body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-    return _ask(port, "POST", f"/deployments/{found['id']}/create_flow_run", json=body)["id"]
-
-
-def _wait(port: int, run: str) -> dict:
-    deadline = time.monotonic() + 120
-    while (found := _ask(port, "GET", f"/flow_runs/{run}"))["state_type"] != "COMPLETED":
-        assert found["state_type"] not in ("FAILED", "CRASHED", "CANCELLED"), found["state"]["message"]
-        assert time.monotonic() < deadline, found["state"]
-        time.sleep(0.3)
-    return found
-
-
-def _ask(port: int, method: str, path: str, **more: object) -> dict:
-    answer = httpx.request(method, f"http://127.0.0.1:{port}/api{path}", timeout=60, **more)
-    return answer.raise_for_status().json()
 
 
 def _in_place(local: Local, port: int, workdir: Path) -> dict[str, list[float]]:

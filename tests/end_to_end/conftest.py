@@ -58,6 +58,12 @@ class Prefect:
         run_id = self.start(deployment, **parameters)
         return run_id, self.wait(run_id)
 
+    def completed(self, deployment="demo-korean", /, **parameters):
+        """A run, once it is completed, as the server tells of it."""
+        run_id, state = self.run(deployment, **parameters)
+        assert state["type"] == "COMPLETED", state["message"]
+        return self.ask("GET", f"/flow_runs/{run_id}")
+
     def log(self, run_id):
         """The run's log as its page shows it; what was logged last arrives a moment later."""
         time.sleep(2)
