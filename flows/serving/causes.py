@@ -14,7 +14,10 @@ LOG_LINES = 50
 # How far back the cause is looked for: when a worker of vLLM fails, 150 lines of other processes follow.
 SEARCHED_LINES = 1000
 # What Python prints at its end, whatever it ended of.
-NOISE = re.compile(r"^nanobind: | - leaked | - \.\.\. skipped|^See https://nanobind|resource_tracker: There appear")
+NOISE = re.compile(
+    r"^nanobind: | - leaked | - \.\.\. skipped|^See https://nanobind|UserWarning: resource_tracker: |"
+    r"^ *warnings\.warn\('resource_tracker"
+)
 # The line in which an error is told, after the mark that vLLM's processes put before each of theirs.
 TOLD = re.compile(
     r"^(?:\(\S+ pid=\d+\) ERROR [^\]]*\] )?"
@@ -150,7 +153,7 @@ class StartError(ServingError):
 
 def worth_showing(log_lines: list[str]) -> list[str]:
     """The last `LOG_LINES` of the lines, but for what says nothing."""
-    return [plain(line) for line in log_lines if not NOISE.search(line)][-LOG_LINES:]
+    return [plain(line) for line in _without_noise(log_lines)][-LOG_LINES:]
 
 
 def told(log_lines: list[str]) -> str:
@@ -164,11 +167,15 @@ def classify(log_lines: list[str], exit_code: int | None = None) -> Cause:
     """The cause of a failed start. A process killed by SIGKILL that nobody sent is out of memory: the kernel's way."""
     if exit_code in (-9, 137):
         return Cause.OUT_OF_MEMORY
-    for lines in (worth_showing(log_lines), log_lines):
+    for lines in (worth_showing(log_lines), _without_noise(log_lines)):
         if (cause := _first_that_fits(lines)) is not Cause.OTHER:
             return cause
     killed = not told(log_lines) and any(KILLED_WORKER.search(line) for line in log_lines)
     return Cause.OUT_OF_MEMORY if killed else Cause.OTHER
+
+
+def _without_noise(log_lines: list[str]) -> list[str]:
+    return [line for line in log_lines if not NOISE.search(line)]
 
 
 def _first_that_fits(log_lines: list[str]) -> Cause:

@@ -68,4 +68,5 @@ def gone(tmp_path):
     """A server that was killed."""
     server = run("import time; time.sleep(600)", tmp_path / "log")
     os.kill(server.pid, signal.SIGKILL)
+    assert process.wait_until(lambda: not process.members(server), 10)
     return server

@@ -152,6 +152,18 @@ def test_the_cause_of_a_worker_is_found_above_what_the_other_processes_say_of_it
     assert worth_showing(log) == log[-52:-2]
 
 
+def test_what_python_says_of_shared_memory_at_its_end_is_no_cause():
+    tracker = "/usr/lib/python3.11/multiprocessing/resource_tracker.py:267: UserWarning: resource_tracker: "
+    end = [
+        f"{tracker}'/psm_0067875f': [Errno 2] No such file or directory: '/psm_0067875f'",
+        "  warnings.warn('resource_tracker: %r: %s' % (name, e))",
+    ]
+    cause = "ValueError: Available memory (9 GiB) is less than requested memory for kv (4096.0 GiB)."
+    assert classify([cause, *["  frame"] * 100, *end], 1) is Cause.OUT_OF_MEMORY
+    assert classify(["ZeroDivisionError: division by zero", *end], 1) is Cause.OTHER
+    assert worth_showing([cause, *end]) == [cause]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
