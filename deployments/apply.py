@@ -26,7 +26,7 @@ from deployments import automations, stage_deployments
 from flows.errors import ConfigError, FinetuneError
 
 CHECKOUT = Path(__file__).parents[1]
-RUNS_AT_ONCE = 10  # in a new work queue; a server with SQLite refuses requests where many more start at once
+RUNS_AT_ONCE = 6  # in a new work queue; a server with SQLite refuses requests where many more start at once
 
 
 def apply() -> list[str]:

@@ -64,7 +64,7 @@ def _generate(context: RunContext, choice: EndpointChoice, rows: str, output: st
     lock = context.store.locks / f"generate-{key}"
     with (
         in_environment(chosen.secrets),
-        locked(lock, lambda: context.logger.info("Another run asks the same; waiting.")),
+        locked(lock, lambda: context.logger.info("Another run asks the same; waiting."), pause=context.pause),
     ):
         check(chosen.target)
         progress = context.progress("generate")

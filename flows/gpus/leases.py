@@ -96,7 +96,12 @@ def problems(wanted: float, memory_gib: float, cards: Sequence[Gpu]) -> list[str
 
 @contextmanager
 def lease(
-    wanted: float, holder: str, waiting: Callable[[str], None], memory_gib: float = 0.0, poll_s: float = POLL_S
+    wanted: float,
+    holder: str,
+    waiting: Callable[[str], None],
+    memory_gib: float = 0.0,
+    poll_s: float = POLL_S,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Lease]:
     """Hold so many cards of this machine, or that share of one, as long as the block runs.
 
@@ -106,6 +111,7 @@ def lease(
         waiting: called with what is waited for whenever that changes, in words.
         memory_gib: memory that the share of each card must have, in GiB.
         poll_s: seconds between looks.
+        pause: waits so many seconds; what it raises ends the waiting.
 
     Raises:
         ConfigError: this machine can never give that.
@@ -121,7 +127,7 @@ def lease(
             if (why := _why_waiting(folder, ticket, wanted)) != told:
                 waiting(why)
                 told = why
-            time.sleep(poll_s)
+            pause(poll_s)
         for descriptor in got.descriptors:
             held.callback(os.close, descriptor)
         with _touching([ticket.descriptor, *got.descriptors]):

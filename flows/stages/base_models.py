@@ -22,7 +22,7 @@ def fetch(run: RunContext, config: BaseModelConfig) -> ResolvedModel:
     """
     waiting = partial(run.logger.info, "Another run is fetching a model; waiting for it.")
     work, place = "flows.base_models.resolve:run", run.store.models
-    with locked(run.store.locks / NAME, waiting):
+    with locked(run.store.locks / NAME, waiting, pause=run.pause):
         figures = run_child(work, config, {}, place, run.progress(NAME), run.logger.info, ending=run.ending)
     return ResolvedModel.model_validate({name: figures[name] for name in ResolvedModel.model_fields})
 

@@ -63,10 +63,11 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
 
     Raises:
         FinetuneError: the work failed, or this machine lacks what the stage needs.
+        RunEndedError: the run is being ended.
     """
     workdir = run.store.work(call.key)
     words = "Another run is making the same result; waiting for it."
-    with run.store.hold(call.key, partial(waiting, words)) as attempt:
+    with run.store.hold(call.key, partial(waiting, words), run.pause) as attempt:
         waiting("")
         already = finished(run, call.key)
         if already is not None and (not refresh or already["maker"]["run_id"] == run.run_id):
@@ -115,7 +116,7 @@ def finished(run: RunContext, key: str, here: bool = True, use: bool = True) -> 
         return None
     artifact = artifact_of(run, result)
     if use:
-        note_use(run.store, artifact)
+        note_use(run.store, Path(artifact.path))
     if not here and run.store.elsewhere(artifact.path):
         return result
     wrong = damage(run.store, artifact)
@@ -137,7 +138,10 @@ def artifact_of(run: RunContext, result: dict[str, Any]) -> Artifact:
 def _inputs(run: RunContext, call: StageCall) -> dict[str, Path]:
     """Its input folders on this machine, brought here where they are not."""
     for name, folder in call.inputs.items():
-        if folder.is_relative_to(run.store.artifacts) and not run.store.fetch(str(folder)):
+        if not folder.is_relative_to(run.store.artifacts):
+            continue
+        note_use(run.store, folder)
+        if not run.store.fetch(str(folder)):
             raise TransientError(
                 f"{call.name}: its input {name} is neither here nor whole in the store {run.store.location}. "
                 "Run again: it is made anew."
@@ -243,7 +247,8 @@ def _gpus(run: RunContext, call: StageCall, waiting: Told) -> Iterator[tuple[dic
         return
     if found := card_problems(wanted, f"resources.{call.name}"):
         raise ConfigError(found)
-    with lease(wanted.gpus, f"{run.run_name} ({call.name})", waiting, size_gib(wanted.gpu_memory)) as got:
+    holder, memory_gib = f"{run.run_name} ({call.name})", size_gib(wanted.gpu_memory)
+    with lease(wanted.gpus, holder, waiting, memory_gib, pause=run.pause) as got:
         waiting("")
         run.logger.info("%s has GPU %s.", call.name, ", ".join(map(str, got.devices)))
         yield got.environment, got.descriptors

@@ -15,7 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 
-from flows.errors import ConfigError, RunEndedError, TransientError
+from flows.errors import ConfigError, TransientError
 from flows.stages.call import StageCall
 from flows.stages.job_variables import job_variables
 from flows.stages.make import finished
@@ -118,8 +118,7 @@ def _wait(run: RunContext, child: FlowRun) -> FlowRun:
     """
     with get_client(sync_client=True) as client:
         while child.state is None or not child.state.is_final():
-            if run.ending.wait(POLL_S):
-                raise RunEndedError
+            run.pause(POLL_S)
             with contextlib.suppress(httpx.TransportError):
                 child = client.read_flow_run(child.id)
     return child

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,7 +24,7 @@ from pydantic import Field
 from flows.config import Config
 from flows.cost.budget import Budget
 from flows.cost.prices import Prices
-from flows.errors import ConfigError
+from flows.errors import ConfigError, RunEndedError
 from flows.progress import Progress
 from flows.reporting.notice_config import NoticeConfig
 from flows.stages.opening import open_store
@@ -120,6 +121,17 @@ class RunContext:
     def logger(self) -> logging.Logger | logging.LoggerAdapter[Any]:
         """The logger of the flow or task run that is under way."""
         return get_run_logger()
+
+    def pause(self, seconds: float) -> None:
+        """Wait for something. Who waits is at work as well, however long that takes (`flows.store.garbage.at_work`).
+
+        Raises:
+            RunEndedError: the run is being ended.
+        """
+        with contextlib.suppress(OSError):  # nothing is spent yet
+            os.utime(self.ledger)
+        if self.ending.wait(seconds):
+            raise RunEndedError
 
     def maker(self) -> dict[str, str]:
         """Who makes a result: stored in it, since a cached state itself does not know."""

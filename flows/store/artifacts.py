@@ -70,13 +70,12 @@ def lock_of(store: Store, place: Path) -> Path:
     return store.locks / f"artifact-{place.parent.name}-{place.name}"
 
 
-def note_use(store: Store, artifact: Artifact) -> None:
-    """Note that an artifact is used now, before it is looked at.
+def note_use(store: Store, place: Path) -> None:
+    """Note that the artifact of that place, if there is one, is used now, before it is looked at.
 
     Garbage is removed under the same lock and only if it was not used since it was found: so the artifact is gone when
     it is looked at, or it stays. A store that one may only read is noted in nowhere.
     """
-    place = Path(artifact.path)
     with suppress(OSError), alone(lock_of(store, place)):
         os.utime(place)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -83,9 +84,11 @@ class Store:
         return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
     @contextmanager
-    def hold(self, key: str, waiting: Callable[[], None]) -> Iterator[Attempt]:
-        """Work on a key, alone; calls `waiting` once if somebody else does."""
-        with locked(self.locks / key, waiting):
+    def hold(
+        self, key: str, waiting: Callable[[], None], pause: Callable[[float], None] = time.sleep
+    ) -> Iterator[Attempt]:
+        """Work on a key, alone; calls `waiting` once if somebody else does, and then `pause` between looks."""
+        with locked(self.locks / key, waiting, pause=pause):
             yield take(self.attempts / key)
 
     def watch(self, name: str) -> Path:

@@ -10,8 +10,13 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None], poll_s: float = 1.0) -> Iterator[None]:
-    """Hold the lock file at `path`; calls `waiting` once if another process has it."""
+def locked(
+    path: Path, waiting: Callable[[], None], poll_s: float = 1.0, pause: Callable[[float], None] = time.sleep
+) -> Iterator[None]:
+    """Hold the lock file at `path`; calls `waiting` once if another process has it.
+
+    Between its looks it calls `pause` with `poll_s` seconds; what that raises ends the waiting.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         told = False
@@ -23,7 +28,7 @@ def locked(path: Path, waiting: Callable[[], None], poll_s: float = 1.0) -> Iter
                 if not told:
                     waiting()
                     told = True
-                time.sleep(poll_s)
+                pause(poll_s)
         yield
 
 

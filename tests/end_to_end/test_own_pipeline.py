@@ -20,6 +20,8 @@ def test_commands_branches_and_a_join_run_in_their_order_and_are_cached(prefect)
     status = {stage["name"]: stage["status"] for stage in report["stages"]}
     assert {name: status[name] for name in names} == dict.fromkeys(names, "ran")
     assert (report["title"], report["base_model"], report["data"]["rows"] > 0) == ("Once or twice", "once", True)
+    assert report["description"] == "What a second epoch of the same rows is worth."
+    assert report["description"] in (prefect.folder(first) / "report.html").read_text("utf-8")
     made = json.loads((prefect.folder(first) / "manifest.json").read_text("utf-8"))["artifacts"]
     rows = Path(made["fetch"]["path"], "terms.csv").read_text("utf-8").splitlines()
     assert rows[-1] == "What is the number 40 called?,It is called number 40 of the example."

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.errors import ConfigError
+from flows.errors import ConfigError, RunEndedError
 from flows.gpus import leases, names
 from flows.gpus.inventory import Gpu, gpus
 from flows.gpus.leases import holders, lease, problems
@@ -88,6 +88,20 @@ def test_three_tenths_and_eight_tenths_of_one_card_follow_one_another(machine, h
         big = hold(0.8, "big")
         assert big.stdout.readline() == "waits Waiting for 0.8 of a GPU: small holds 0.3 of GPU 0.\n"
     assert big.stdout.readline() == "has 0\n"
+
+
+def test_who_waits_can_give_up_and_leaves_the_queue(machine):
+    machine.setenv("FINETUNE_GPUS", "1")
+    seconds = []
+
+    def give_up(pause):
+        seconds.append(pause)
+        raise RunEndedError
+
+    with lease(1, "running", silent), pytest.raises(RunEndedError), lease(1, "given up", silent, pause=give_up):
+        pytest.fail("it is held")
+    assert seconds == [leases.POLL_S]
+    assert devices(1) == (0,), "nobody is before it"
 
 
 def test_of_ten_cards_two_trainings_of_five_run_and_a_third_waits_for_the_first_to_end(machine, hold):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from flows.errors import ConfigError
+from flows.errors import ConfigError, RunEndedError
 from flows.stages import make as maker
 from flows.stages import run_context
 from flows.stages.call import StageCall
@@ -100,6 +100,24 @@ def test_a_result_that_a_run_relies_on_is_no_garbage_from_then_on_and_one_only_l
     assert finished(run_of(tmp_path, "second"), call().key, use=use) is not None
     garbage.remove(run.store, listed)
     assert place.exists() == kept
+
+
+def test_a_run_that_is_ended_waits_for_no_other_one(tmp_path):
+    run, told = run_of(tmp_path), []
+    run.ending.set()
+    with run.store.hold(call().key, lambda: None), pytest.raises(RunEndedError):
+        make(run, call(), False, told.append)
+    assert told == ["Another run is making the same result; waiting for it."]
+
+
+def test_who_waits_is_at_work(tmp_path):
+    run = run_of(tmp_path)
+    run.pause(0)
+    assert not run.ledger.exists(), "nothing is spent"
+    run.ledger.mkdir(parents=True)
+    os.utime(run.ledger, (0, 0))
+    run.pause(0)
+    assert garbage.at_work(run.ledger.parent)
 
 
 def test_a_run_that_only_seemed_dead_ends_and_leaves_nothing(tmp_path, monkeypatch):

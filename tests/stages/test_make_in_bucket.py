@@ -1,5 +1,7 @@
 """Making a stage's result on two machines that share only a bucket; the stage is that of `test_make`."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def test_an_input_that_another_machine_has_made_is_brought_here(runs):
     there = StageCall("own", Settings(text="next"), {"model": second.store.place(made)}, {"model": "digest"})
     make(second, there, False, nothing_told)
     assert (second.store.place(made) / "model").read_text() == "weights"
+
+
+def test_an_input_that_is_here_already_is_used_from_then_on(runs):
+    _, second = runs
+    folder = second.store.place(finished_path(second))
+    os.utime(folder, (0, 0))
+    there = StageCall("own", Settings(text="next"), {"model": folder}, {"model": "digest"})
+    make(second, there, False, nothing_told)
+    assert time.time() - folder.stat().st_mtime < 60
 
 
 def finished_path(run):

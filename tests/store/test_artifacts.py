@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.errors import RunEndedError
 from flows.store.artifacts import damage, manifest, publish
 from flows.store.files import write_atomically
 from flows.store.layout import Store
@@ -73,6 +74,17 @@ with locked(Path({str(tmp_path / "lock")!r}), lambda: None):
 """
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
     with locked(tmp_path / "lock", lambda: pytest.fail("somebody holds the lock")):
+        pass
+
+
+def test_who_waits_for_a_lock_can_give_up(tmp_path):
+    def give_up(seconds):
+        raise RunEndedError
+
+    lock = tmp_path / "lock"
+    with locked(lock, lambda: None), pytest.raises(RunEndedError), locked(lock, lambda: None, pause=give_up):
+        pytest.fail("it is held")
+    with locked(lock, lambda: pytest.fail("somebody holds the lock")):
         pass
 
 

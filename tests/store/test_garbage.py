@@ -90,8 +90,7 @@ def published_again(store, path):
 
 
 def used_by_a_run(store, path):
-    manifest = read_json(path / MANIFEST)
-    note_use(store, Artifact(kind="model", digest=manifest["digest"], path=str(path)))
+    note_use(store, path)
 
 
 def served(store, path):
@@ -132,7 +131,7 @@ def test_who_uses_an_artifact_waits_while_it_is_being_removed(store):
     [one] = garbage.find(store, 0, 30)
     with ThreadPoolExecutor(1) as thread, garbage._still_garbage(store, one, ["finetune-a"]) as still:
         assert still
-        using = thread.submit(note_use, store, artifact)
+        using = thread.submit(note_use, store, path)
         with pytest.raises(TimeoutError):
             using.result(0.2)
         path.rename(path.with_name(".removed"))

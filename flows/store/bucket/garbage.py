@@ -17,6 +17,7 @@ from flows.store.bucket.shared import SharedStore
 from flows.store.layout import DONE, MANIFEST
 
 Entries = dict[str, Entry]
+AT_ONCE = 50  # removed under leases that are held together, each of which is renewed by a thread
 
 
 @dataclass
@@ -69,29 +70,37 @@ def remove(store: SharedStore, garbage: list[BucketGarbage]) -> list[BucketGarba
     """
     uses = _Uses(store)
     removed = []
-    for one in garbage:
-        with _still_garbage(store, uses, one) as still:
-            if not still:
-                continue
-            words = [name for key in one.keys for name in (f"work/{key}/{DONE}", f"results/{key}")]
-            store.bucket.delete(words)
-            store.bucket.delete([f"{one.name}/{MANIFEST}"])
-            store.bucket.delete(list(store.bucket.entries(f"{one.name}/")))
-        removed.append(one)
+    for start in range(0, len(garbage), AT_ONCE):
+        with _still_garbage(store, uses, garbage[start : start + AT_ONCE]) as still:
+            keys = [key for one, _ in still for key in one.keys]
+            store.bucket.delete([name for key in keys for name in (f"work/{key}/{DONE}", f"results/{key}")])
+            store.bucket.delete([f"{one.name}/{MANIFEST}" for one, _ in still])
+            store.bucket.delete([name for _, inside in still for name in inside])
+        removed += [one for one, _ in still]
     return removed
 
 
 @contextmanager
-def _still_garbage(store: SharedStore, uses: _Uses, one: BucketGarbage) -> Iterator[bool]:
-    """Whether nobody has used it since it was found, nor makes it anew; while this lasts nobody makes it."""
+def _still_garbage(
+    store: SharedStore, uses: _Uses, garbage: list[BucketGarbage]
+) -> Iterator[list[tuple[BucketGarbage, Entries]]]:
+    """What of it nobody has used since it was found, nor makes anew, and its objects; while this lasts nobody does.
+
+    Everything that says who uses what is listed after nobody can begin to make any of it: once for all of it.
+    """
     with ExitStack() as held:
-        leases = (lease.unless_held(store.bucket, f"leases/{key}.json", store.lease_s) for key in one.keys)
-        if not all(held.enter_context(each) for each in leases):
-            yield False
-            return
-        inside = store.bucket.entries(f"{one.name}/")
+        free = []
+        for one in garbage:
+            leases = (lease.unless_held(store.bucket, f"leases/{key}.json", store.lease_s) for key in one.keys)
+            if all(held.enter_context(each) for each in leases):
+                free.append((one, store.bucket.entries(f"{one.name}/")))
         uses.read(store.bucket.entries("runs/") | store.bucket.entries("work/"))
-        yield bool(inside) and uses.last(one.name, inside) == one.used and one.name not in uses.of_endpoints()
+        served = uses.of_endpoints()
+        yield [
+            (one, inside)
+            for one, inside in free
+            if inside and uses.last(one.name, inside) == one.used and one.name not in served
+        ]
 
 
 class _Uses:

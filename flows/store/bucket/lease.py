@@ -27,15 +27,28 @@ POLL_S = 2.0
 
 @contextmanager
 def leased(
-    bucket: Bucket, name: str, waiting: Callable[[], None], lease_s: float = LEASE_S, poll_s: float = POLL_S
+    bucket: Bucket,
+    name: str,
+    waiting: Callable[[], None],
+    lease_s: float = LEASE_S,
+    poll_s: float = POLL_S,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[HeldLease]:
     """Hold the lease object `name`; calls `waiting` once if somebody else has it.
+
+    Between its looks it calls `pause` with `poll_s` seconds; what that raises ends the waiting.
 
     Raises:
         BucketError: the bucket cannot be reached.
     """
-    with _renewed(_take(bucket, name, waiting, lease_s, poll_s)) as lease:
-        yield lease
+    told = False
+    while (ours := _try(bucket, name, lease_s)) is None:
+        if not told:
+            waiting()
+            told = True
+        pause(poll_s)
+    with _renewed(ours):
+        yield ours
 
 
 @contextmanager
@@ -54,12 +67,12 @@ def unless_held(bucket: Bucket, name: str, lease_s: float = LEASE_S) -> Iterator
 
 
 @contextmanager
-def _renewed(lease: HeldLease) -> Iterator[HeldLease]:
+def _renewed(lease: HeldLease) -> Iterator[None]:
     """Renew it as long as this lasts, then give it back."""
     beat = threading.Thread(target=lease.renew, name=f"lease {lease.name}", daemon=True)
     beat.start()
     try:
-        yield lease
+        yield
     finally:
         lease.ended.set()
         beat.join()
@@ -74,16 +87,6 @@ def held(bucket: Bucket, name: str) -> bool:
         return False
     facts = _facts(found.content)
     return not facts["free"] and found.age_s <= facts["lease_s"]
-
-
-def _take(bucket: Bucket, name: str, waiting: Callable[[], None], lease_s: float, poll_s: float) -> HeldLease:
-    told = False
-    while (lease := _try(bucket, name, lease_s)) is None:
-        if not told:
-            waiting()
-            told = True
-        time.sleep(poll_s)
-    return lease
 
 
 def _try(bucket: Bucket, name: str, lease_s: float) -> HeldLease | None:

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,11 +95,13 @@ class SharedStore(Store):
             known(_value(found.content), f"{self.field}: the store {url}", f"{url}/{FILE}")
 
     @contextmanager
-    def hold(self, key: str, waiting: Callable[[], None]) -> Iterator[Attempt]:
+    def hold(
+        self, key: str, waiting: Callable[[], None], pause: Callable[[float], None] = time.sleep
+    ) -> Iterator[Attempt]:
         """Work on a key, alone on this machine and among all that share the bucket."""
         with (
-            locked(self.locks / key, waiting),
-            lease.leased(self.bucket, _lease(key), waiting, self.lease_s) as ours,
+            locked(self.locks / key, waiting, pause=pause),
+            lease.leased(self.bucket, _lease(key), waiting, self.lease_s, pause=pause) as ours,
         ):
             yield take(self.attempts / key, ours)
 
@@ -217,6 +220,8 @@ class SharedStore(Store):
         changed = [name for name, copy in copies.items() if not copy.exists() or copy.stat().st_mtime != written[name]]
         for name, content in self.bucket.read_all(changed).items():
             os.utime(write_atomically(copies[name], content), (written[name],) * 2)
+        for gone in {copy for copy in here.glob("*/*") if copy.name in ENDS} - {*copies.values()}:
+            gone.unlink(missing_ok=True)  # the bucket has it no more
         return [*super().ended_runs(), here]
 
     def fetch_files(self, paths: list[Path]) -> None:

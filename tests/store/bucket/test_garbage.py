@@ -119,6 +119,17 @@ def test_what_comes_into_use_between_finding_and_removing_stays(store, machine, 
     assert [one.name for one in garbage.remove(store, listed)] == [made], "nobody makes it any more"
 
 
+def test_what_is_used_is_asked_once_for_all_that_goes(store, age, monkeypatch):
+    names = [make(store, f"finetune-{letter}") for letter in "abc"]
+    age(["artifacts", "work"])
+    listed = garbage.find(store, 0, 30)
+    asked, entries = [], client.Bucket.entries
+    monkeypatch.setattr(client.Bucket, "entries", lambda self, prefix: [asked.append(prefix), entries(self, prefix)][1])
+    assert sorted(one.name for one in garbage.remove(store, listed)) == sorted(names)
+    assert sorted(asked) == sorted([*(f"{name}/" for name in names), "runs/", "work/"])
+    assert list(store.bucket.entries("artifacts/")) == []
+
+
 def test_an_artifact_that_another_key_has_led_to_since_stays(store, age):
     name = make(store, "finetune-a")
     age(["artifacts", "work/finetune-a"])

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from flows.errors import RunEndedError
 from flows.store.attempts import SupersededError
 from flows.store.bucket.client import Bucket, BucketError
 from flows.store.bucket.lease import HeldLease, held, leased
@@ -55,6 +56,19 @@ def test_who_waits_is_told_once_and_gets_it_when_the_holder_is_silent(bucket):
         with pytest.raises(SupersededError, match="another machine has taken it over"):
             dead.ask()
         lease.ask()
+
+
+def test_who_waits_can_give_up(bucket):
+    def give_up(seconds):
+        raise RunEndedError
+
+    def told():
+        pass
+
+    with leased(bucket, NAME, nobody), pytest.raises(RunEndedError), leased(bucket, NAME, told, pause=give_up):
+        pytest.fail("it is held")
+    with leased(bucket, NAME, lambda: pytest.fail("somebody holds it")):
+        pass
 
 
 def test_a_holder_that_renews_keeps_it_longer_than_its_length(bucket):

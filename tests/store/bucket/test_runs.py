@@ -65,6 +65,15 @@ def test_only_what_has_changed_is_read_again(machine, monkeypatch):
     assert asked == ["runs/c/report.json"]
 
 
+def test_a_run_that_was_removed_from_the_bucket_is_listed_nowhere(machine):
+    first, second = machine("first"), machine("second")
+    end(first, "a", 1)
+    end(first, "b", 2)
+    assert len(listed(second)) == 2
+    first.bucket.delete(["runs/a/report.json"])
+    assert listed(second) == [("b", "passed")]
+
+
 @pytest.fixture
 def shown(monkeypatch):
     """The artifacts, in place of a Prefect server."""
