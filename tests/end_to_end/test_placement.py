@@ -3,13 +3,16 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 import psutil
 import pytest
 
+from flows.gpus.leases import lease
 from tests.end_to_end.conftest import SMALL
 from tests.end_to_end.test_runs import children, wait_for
 
@@ -67,10 +70,17 @@ def stage_processes(prefect):
     return found
 
 
+def _waits(prefect, run):
+    return "Waiting for 1 GPU: a test holds GPU 0, 1" in prefect.log(run["id"])
+
+
 def test_variants_train_side_by_side_on_cards_of_their_own_and_the_best_goes_on(prefect, gpu_pool, glossary):
     rates = {"slow": 0.0001, "middle": 0.001, "fast": 0.01}
     variants = [{"name": name, "overrides": [f"finetune.learning_rate={rate}"]} for name, rate in rates.items()]
-    run_id, state = prefect.run(**SMALL, sources=glossary, variants=variants, resources=ON_GPU)
+    with mock.patch.dict("os.environ", gpu_pool), lease(2, "a test", pytest.fail):  # until all three want a card
+        run_id = prefect.start(**SMALL, sources=glossary, variants=variants, resources=ON_GPU)
+        wait_for(lambda: [_waits(prefect, run) for run in stage_runs(prefect, run_id)] == [True] * 3, 180)
+    state = prefect.wait(run_id)
     assert state["type"] == "COMPLETED", state
     runs = stage_runs(prefect, run_id)
     assert {run["work_pool_name"] for run in runs} == {POOL}
@@ -79,9 +89,8 @@ def test_variants_train_side_by_side_on_cards_of_their_own_and_the_best_goes_on(
     assert all(any(f"Worker '{name}' submitting" in log for log in logs.values()) for name in WORKERS)
     cards = [card for card in ("0", "1") for log in logs.values() if f"has GPU {card}." in log]
     assert len(cards) == 3
-    waits = [run for run in runs if "Waiting for 1 GPU: " in logs[run["id"]]]
+    waits = [log for log in logs.values() if re.search(r"Waiting for 1 GPU: .+ holds GPU \d; .+ holds GPU \d", log)]
     assert len(waits) == 1, "two cards, three trainings"
-    assert "holds GPU" in logs[waits[0]["id"]]
 
     report = json.loads((prefect.folder(run_id) / "report.json").read_text())
     best = max(report["variants"], key=lambda one: one["delta"]["mean"])
