@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-import signal
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import Field
 from flows.config import Config
 from flows.errors import DataError
 from flows.progress import Progress
+from flows.shell import guard
 
 LAST_LINES = 20
 SHORTEST_LINE = 8  # characters of a line that is hidden, of a secret of several
@@ -48,23 +50,24 @@ def run(config: ShellConfig, inputs: dict[str, Path], workdir: Path, progress: P
     """
     output = workdir / "output"
     output.mkdir(parents=True, exist_ok=True)
-    guard = _guard()
+    # -I: variables of the command's own are none of the guard's Python. Of another group than we: a stage that is
+    # killed with its group has no time to end what its command has started.
     shell = subprocess.Popen(
-        ["/bin/bash", "-eu", "-o", "pipefail", "-c", config.command],
+        [sys.executable, "-I", guard.__file__, config.command],
         cwd=output,
         env=os.environ | _variables(config, inputs, output),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        process_group=guard.pid,
+        process_group=0,
     )
     late = Event()
 
     def give_up() -> None:
         late.set()
-        _kill(guard)
+        _end(shell)
 
     timer = Timer(config.timeout_s, give_up)
     timer.daemon = True
@@ -75,8 +78,8 @@ def run(config: ShellConfig, inputs: dict[str, Path], workdir: Path, progress: P
         code = shell.wait()
     finally:
         timer.cancel()
-        _kill(guard)
-        guard.wait()
+        _end(shell)
+        shell.wait()
     if late.is_set():
         raise DataError(f"The command took longer than its {config.timeout_s:g} s.{_said(last)}")
     if code:
@@ -90,26 +93,10 @@ def _variables(config: ShellConfig, inputs: dict[str, Path], output: Path) -> di
     return folders | {"OUTPUT": str(output), "DATA": config.data_folder}
 
 
-def _guard() -> subprocess.Popen[bytes]:
-    """Kills its process group, in which the command is, when we are gone and with us the pipe that it reads.
-
-    However we ended: a stage that is killed has no time to end what its command has started.
-    """
-    return subprocess.Popen(
-        ["/bin/bash", "-c", "read -r; kill -KILL 0"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    )
-
-
-def _kill(guard: subprocess.Popen[bytes]) -> None:
-    """The whole group: what the command has left in the background holds files of a stage that is over."""
-    try:
-        os.killpg(guard.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def _end(shell: subprocess.Popen[str]) -> None:
+    """Have the guard kill the command and all that it has started."""
+    if shell.stdin is not None:
+        shell.stdin.close()
 
 
 def _masked(shell: subprocess.Popen[str], secrets: list[str]) -> Iterator[str]:
@@ -124,13 +111,29 @@ def _hidden(values: list[str]) -> list[str]:
     """What must not be seen in any line of output, the longest first: one secret may be the beginning of another.
 
     A secret of several lines (a key, JSON) is never in one line as a whole, so each of its lines is hidden; short ones
-    not, as `{`, which would take half of what others print.
+    not, as `{`, which would take half of what others print. Of JSON each text is hidden too, and of all what bash makes
+    of a quote in it when it shows what it does (`set -x`).
     """
     found: set[str] = set()
-    for value in values:
+    for value in [*values, *(text for secret in values for text in _texts(secret))]:
         lines = [line.strip() for line in value.splitlines() if line.strip()]
         found.update(lines if len(lines) == 1 else (line for line in lines if len(line) >= SHORTEST_LINE))
+    found |= {text.replace("'", "'\\''") for text in found}
     return sorted(found, key=len, reverse=True)
+
+
+def _texts(value: str) -> Iterator[str]:
+    """The texts in a secret that is JSON, but for short ones."""
+    try:
+        left = [json.loads(value)]
+    except ValueError:
+        return
+    while left:
+        one = left.pop()
+        if isinstance(one, dict | list):
+            left += one.values() if isinstance(one, dict) else one
+        elif isinstance(one, str) and len(one) >= SHORTEST_LINE:
+            yield one
 
 
 def _follow(lines: Iterator[str], progress: Callable[..., None]) -> tuple[list[str], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 import shutil
 import time
@@ -278,4 +279,8 @@ def secret(block: str) -> str:
         raise ConfigError(
             f"There is no Prefect Secret block '{block}'. Make it in the Prefect UI under Blocks, or take the line out."
         ) from error
-    return str(found.get())
+    value = found.get()
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if "\0" in text:
+        raise ConfigError(f"The Prefect Secret block '{block}' holds a zero byte, which no variable can have.")
+    return text

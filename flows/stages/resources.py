@@ -13,10 +13,12 @@ from flows.gpus.inventory import PRETENDED, gpus
 from flows.gpus.leases import leased_here
 from flows.gpus.leases import problems as lease_problems
 
-SIZE = r"^$|^[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]i?[bB]?)$"
+SIZE = r"^$|^[0-9]{1,12}(\.[0-9]{1,12})?\s*([kKmMgGtT]i?[bB]?)$"
 UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*=.*$"
 SECRET = "secret:"
+NO_NAME = "/%&<>"  # what Prefect allows in no name
+LONGEST = 100_000  # bytes of a variable or a command: Linux takes 128 KiB
 SIZES = "With a unit: 16g, 16GiB, 512m; a thousand is 1024. Empty: as much as there is."
 
 
@@ -102,6 +104,10 @@ def size_gib(words: str) -> float:
 def problems(wanted: StageResources, where: str) -> list[str]:
     """What cannot work anywhere, a line each; `where` is the field's path."""
     found = []
+    if wrong := sorted(set(wanted.work_pool) & set(NO_NAME)):
+        found.append(
+            f"{where}.work_pool: '{wanted.work_pool[:200]}' names no work pool: no name has {wrong[0]!r} in it."
+        )
     if wanted.gpus > 1 and wanted.gpus != int(wanted.gpus):
         found.append(f"{where}.gpus: {wanted.gpus:g} is neither a share of one card (below 1) nor whole ones.")
     for field in ("memory", "gpu_memory", "shm"):
@@ -118,6 +124,8 @@ def problems(wanted: StageResources, where: str) -> list[str]:
         name = line.partition("=")[0]
         if not re.match(VARIABLE, line, re.DOTALL):
             found.append(f"{where}.env: {line!r} is not NAME=value.")
+        elif "\0" in line or len(line.encode("utf-8", "replace")) > LONGEST:
+            found.append(f"{where}.env: {name[:100]} has a zero byte, or more than {LONGEST:,} bytes.")
         elif name in names:
             found.append(f"{where}.env: {name} stands there twice.")
         names.add(name)

@@ -128,7 +128,7 @@ def run_child(
         _follow(child, files, progress, log, measured, ending or threading.Event())
     finally:
         _end(child)
-    return _figures(child.returncode, files["result"])
+    return _figures(child.returncode, files["result"], files["log"])
 
 
 def _follow(
@@ -169,13 +169,19 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             child.wait()
 
 
-def _figures(code: int, result_file: Path) -> dict[str, Any]:
+def _figures(code: int, result_file: Path, log_file: Path) -> dict[str, Any]:
     result = read_json(result_file)
-    if result is None:
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    if result is None and code < 0:
         raise TransientError(
-            f"The child process of the stage was ended {how} before it was done (out of memory, or killed from "
-            f"outside). What it had finished is kept."
+            f"The child process of the stage was ended by signal {-code} before it was done (out of memory, or killed "
+            f"from outside). What it had finished is kept."
+        )
+    if result is None:
+        said = [line for line in log_file.read_text("utf-8", "replace").splitlines() if line.strip()]
+        last = f" It said last: {said[-1].strip()[:300]}" if said else ""
+        raise TransientError(
+            f"The child process of the stage ended with exit code {code} before it was done.{last} What it had "
+            f"finished is kept."
         )
     if "error" in result:
         raise ChildError(result["error"]["message"], result["error"]["retryable"])

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from flows.errors import DataError
 from flows.store import verified
 from flows.store.attempts import Attempt
 from flows.store.digest import folder_checksums, value_digest
@@ -38,7 +39,9 @@ def publish(
 
     Raises:
         SupersededError: the `attempt` that made it is not the newest any more; nothing is moved.
+        DataError: there is something in the folder that could not be checked or moved with it.
     """
+    _stands_alone(folder)
     checksums = folder_checksums(folder)
     digest = value_digest(checksums)
     place = store.artifacts / kind / digest[:24]
@@ -63,6 +66,21 @@ def publish(
             os.utime(place)  # a use: see `note_use`
     shutil.rmtree(folder)
     return artifact
+
+
+def _stands_alone(folder: Path) -> None:
+    """A link that leads out, or to a folder, would be there, and what it leads to no part of the artifact."""
+    if (folder / MANIFEST).exists():
+        raise DataError(f"{MANIFEST} is the store's own file in every result. Give yours another name.")
+    whole = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and (
+            os.path.isabs(os.readlink(path)) or not path.is_file() or not path.resolve().is_relative_to(whole)
+        ):
+            raise DataError(
+                f"{path.relative_to(folder)} is a link to {os.readlink(path)}. A result is kept, checked and taken to "
+                "other machines without what its links lead to: copy that (cp -rL)."
+            )
 
 
 def lock_of(store: Store, place: Path) -> Path:

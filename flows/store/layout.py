@@ -104,9 +104,15 @@ class Store:
         """Look at the layout's version; a new store and an older one get this one's.
 
         Raises:
-            ConfigError: it is of a newer version of the project.
+            ConfigError: it is of a newer version of the project, or something else stands where its folders go.
             OSError: the store cannot be written to.
         """
+        for name in ("artifacts", "work", "results", "runs", "locks", "attempts", "verified", "failures"):
+            if os.path.lexists(self.root / name) and not (self.root / name).is_dir():
+                raise ConfigError(
+                    f"{self.field}: {self.root / name} is no folder, and a store has one there. Move it away, or "
+                    "choose another store."
+                )
         check(self.root, self.field)
 
     # What follows moves things between machines. All that share a folder have everything at once.

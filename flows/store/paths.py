@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from flows.errors import ConfigError
@@ -20,6 +21,8 @@ def folder(given: str | Path, what: str) -> Path:
         ConfigError: there can be no such folder, or there is something else.
     """
     shown = repr(str(given)[:200])
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(given)):
+        raise ConfigError(f"{what}: {shown} is an address. Give the path of a folder.")
     try:
         path = Path(given).expanduser().resolve()
         if os.path.lexists(path) and not path.is_dir():

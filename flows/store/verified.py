@@ -32,7 +32,7 @@ def damage(folder: Path, found: dict[str, Any] | None, digest: str, memo: Path) 
         return "it has no manifest"
     if found.get("digest") != digest:
         return "its manifest is of another artifact"
-    known = (read_json(memo) or {}).get(_boot(), {})
+    known = _known(memo).get(_boot(), {})
     wrong, seen = [], {}
     for name, facts in found["files"].items():
         try:
@@ -62,9 +62,15 @@ def remember(folder: Path, names: list[str], memo: Path) -> None:
 
 def _keep(memo: Path, seen: dict[str, list[int]]) -> None:
     """For this machine, beside what others know that share the store."""
-    others = {boot: known for boot, known in (read_json(memo) or {}).items() if boot != _boot()}
+    others = {boot: known for boot, known in _known(memo).items() if boot != _boot()}
     with contextlib.suppress(OSError):  # a store that one may only read is read anew each time
         write_json(memo, dict(list(others.items())[1 - MOST_BOOTS :]) | {_boot(): seen})
+
+
+def _known(memo: Path) -> dict[str, Any]:
+    """What it keeps, by start of a machine; nothing if it holds something else."""
+    found = read_json(memo)
+    return {boot: seen for boot, seen in found.items() if isinstance(seen, dict)} if isinstance(found, dict) else {}
 
 
 @cache

@@ -111,3 +111,11 @@ def test_only_what_looks_otherwise_is_read_again(tmp_path):
     file.unlink()
     with pytest.raises(DataError, match=r"a\.json cannot be read"):
         with_digests(gone, {})
+
+
+def test_a_place_of_no_name_is_refused_and_a_file_whose_name_cannot_be_written_down_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"^places\[1\]: it is empty"):
+        look([str(tmp_path), ""])
+    (tmp_path / os.fsdecode(b"terms-\xff.csv")).write_text("x")
+    with pytest.raises(DataError, match="no UTF-8"):
+        look([str(tmp_path)])

@@ -52,6 +52,25 @@ def test_what_it_leaves_in_the_background_is_ended(tmp_path):
     assert not _sleepers("985")
 
 
+def test_a_daemon_is_ended_with_the_command_and_holds_nothing_up(tmp_path):
+    daemon = "setsid bash -c 'sleep 984' & setsid --fork sleep 983; echo done"
+    assert run(ShellConfig(command=daemon), {}, tmp_path, silent) == {"lines": 1}
+    assert not _sleepers("984", "983")
+
+
+def test_a_command_that_kills_its_group_ends_alone(tmp_path):
+    with pytest.raises(DataError, match="was ended by signal 9. Its last lines:\none"):
+        run(ShellConfig(command="echo one; sleep 982 & kill -9 0"), {}, tmp_path, silent)
+    assert not _sleepers("982")
+
+
+def test_its_variables_are_none_of_what_guards_it(tmp_path, monkeypatch):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "signal.py").write_text("raise SystemExit('not mine')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "bad"))
+    run(ShellConfig(command='test -f "$PYTHONPATH/signal.py"'), {}, tmp_path / "work", silent)
+
+
 def _sleepers(*seconds, count=0):
     """Those that are there; a moment later, if it is not so many."""
     deadline = time.monotonic() + 5
@@ -117,6 +136,14 @@ def test_short_lines_of_a_secret_leave_other_output_readable(tmp_path, monkeypat
     monkeypatch.setenv("KEY", JSON)
     run(ShellConfig(command="echo '{\"rows\": 3}'", secrets=["KEY"]), {}, tmp_path, silent)
     assert capfd.readouterr().out == '{"rows": 3}\n'
+
+
+def test_texts_of_a_secret_that_is_json_and_quotes_as_bash_shows_them_are_hidden(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("ACCOUNT", '{"user": "admin", "keys": ["jsonPASSword99"]}')
+    monkeypatch.setenv("WORD", "it's a secret word")
+    config = ShellConfig(command='echo jsonPASSword99 of admin; set -x; : "$WORD"', secrets=["ACCOUNT", "WORD"])
+    run(config, {}, tmp_path, silent)
+    assert capfd.readouterr().out.splitlines() == ["*** of admin", "+ : '***'"]
 
 
 def test_a_secret_that_begins_another_leaves_nothing_of_that(tmp_path, monkeypatch, capfd):

@@ -90,3 +90,15 @@ def test_job_variables_say_only_what_was_asked_for():
     assert job_variables("docker", StageResources(gpus=0.5))["device_requests"][0]["Count"] == 1
     assert job_variables("docker", StageResources()) == {}
     assert job_variables("kubernetes", StageResources()) == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"work_pool": "../gpu"}, "here.work_pool: '../gpu' names no work pool: no name has '/' in it."),
+        ({"env": ["A=a\0b"]}, "here.env: A has a zero byte, or more than 100,000 bytes."),
+        ({"env": ["A=" + "a" * 100_000]}, "here.env: A has a zero byte, or more than 100,000 bytes."),
+    ],
+)
+def test_what_no_pool_and_no_process_can_take_is_told_before(asked, words):
+    assert problems(StageResources(**asked), "here") == [words]

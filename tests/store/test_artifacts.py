@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import RunEndedError
+from flows.errors import ConfigError, DataError, RunEndedError
 from flows.store.artifacts import damage, manifest, publish
 from flows.store.files import write_atomically
 from flows.store.layout import Store
@@ -105,3 +105,41 @@ with locked(Path({str(tmp_path / "lock")!r}), lambda: None):
     with locked(tmp_path / "lock", lambda: told.append(1), poll_s=0.1):
         assert told == [1]
     holder.wait()
+
+
+@pytest.mark.parametrize("target", ["/etc", "/etc/passwd", "../elsewhere", "sub", "nowhere"])
+def test_a_link_to_what_would_not_come_along_is_refused(tmp_path, target):
+    folder = output(tmp_path)
+    (tmp_path / "work" / "elsewhere").write_text("x")
+    (folder / "link").symlink_to(target)
+    with pytest.raises(DataError, match=f"^link is a link to {target}. "):
+        publish(Store(str(tmp_path / "store")), "files", folder, {})
+
+
+def test_a_link_to_a_file_beside_it_comes_along(tmp_path):
+    folder = output(tmp_path)
+    (folder / "link").symlink_to("sub/a.txt")
+    store = Store(str(tmp_path / "store"))
+    artifact = publish(store, "files", folder, {})
+    assert damage(store, artifact) == ""
+    assert Path(artifact.path, "link").read_text() == "weights"
+
+
+def test_a_file_with_the_name_of_the_manifest_is_refused_and_not_lost(tmp_path):
+    folder = output(tmp_path)
+    (folder / "manifest.json").write_text("mine")
+    with pytest.raises(DataError, match="manifest.json is the store's own file"):
+        publish(Store(str(tmp_path / "store")), "files", folder, {})
+    assert (folder / "manifest.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["artifacts", "locks", "work"])
+def test_a_file_where_a_folder_of_the_store_goes_is_named(tmp_path, name):
+    (tmp_path / name).write_text("x")
+    with pytest.raises(ConfigError, match=f"^run.store: {tmp_path / name} is no folder"):
+        Store(str(tmp_path), "run.store").check()
+
+
+def test_an_address_is_no_folder():
+    with pytest.raises(ConfigError, match="^run.store: 'http://host/store' is an address"):
+        Store("http://host/store", "run.store")

@@ -61,6 +61,14 @@ def test_bytes_changed_behind_the_back_of_the_times_are_found(store, artifact):
     assert damage(store, artifact) == "2.bin is not what was written"
 
 
+@pytest.mark.parametrize("kept", ["[1]", "{}", '{"a": 1}', "no JSON"])
+def test_notes_that_are_no_such_notes_are_made_anew(store, artifact, kept):
+    memo = store.memo(Path(artifact.path))
+    memo.write_text(kept)
+    assert damage(store, artifact) == ""
+    assert "[" in memo.read_text()
+
+
 def test_many_damaged_files_are_counted(store, artifact):
     for number in range(5):
         (Path(artifact.path) / f"{number}.bin").write_bytes(b"")
