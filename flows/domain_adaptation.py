@@ -143,6 +143,12 @@ def train_and_evaluate(
         StageError: a stage failed; its message is for people.
     """
     dataset = line.prepare(sources, split)
+    if dataset.figures.get("reworded_test") == 0:
+        line.run.logger.warning(
+            "The test share has no reworded rows (split.reworded is %g), so nothing can show that the model learnt, "
+            "and the gate will not pass. Raise it, or give more rows.",
+            split.reworded,
+        )
     start = line.base_model(model)
     best, compared = train_the_best(line, wanted, dataset, start, evaluation)
     return dataset, best, compared, line.evaluate(evaluation, dataset, start, best.finetune)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed
 
 from flows.base_models.resolve import BaseModelConfig
@@ -15,12 +14,13 @@ from flows.cost.budget import Budget
 from flows.cost.prices import Prices
 from flows.errors import FinetuneError
 from flows.evaluation.config import EvaluationConfig, GatePolicy
-from flows.reporting.explanation import explanation_line, explanation_markdown
+from flows.reporting.explanation import explanation_line
 from flows.serving.config import ServeConfig
 from flows.stages.endpoints import failed
 from flows.stages.explanation import look, look_for_model
 from flows.stages.pipeline import Pipeline
 from flows.stages.preflight import preflight
+from flows.stages.report import show_explanation
 from flows.stages.resources import Resources
 from flows.stages.run_context import RunOptions, current_run
 from flows.stages.trainings import train
@@ -77,7 +77,5 @@ def explain(
             line.evaluate(dev, dataset, start, trained.finetune, name=training.stage("evaluate"))
     except (FinetuneError, OSError) as error:
         return failed(error)
-    create_markdown_artifact(
-        explanation_markdown(line.stages), key="explanation", description=explanation_line(line.stages)
-    )
+    show_explanation(line.stages)
     return Completed(message=explanation_line(line.stages))

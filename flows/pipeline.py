@@ -93,7 +93,7 @@ def pipeline(
             words = "; ".join(f"{name}: {error}" for name, error in lost.items())
             return reports.failed(context, line.stages, "", words)
         if dry_run:
-            reports.show_stages(line.stages)
+            reports.show_explanation(line.stages)
             return Completed(message=explanation_line(line.stages))
         end, report = measured(line, last_evaluation(graph, stages), model.name, gate, serve)
         ended_well(context, asked, report)

@@ -148,6 +148,7 @@ def _card(config: PrepareConfig, ladder: Ladder, rows: list[Row], drops: list[Dr
         "rows": len(rows),
         "by_source": dict(sorted(Counter(row.source for row in rows).items())),
         "by_rung": {rung: rungs[rung] for rung in ("trained", *HELD_OUT_RUNGS)},
+        "reworded_test": sum(row.rung == "reworded" and row.split == "test" for row in rows),
         "by_split": {split: splits[split] for split in ("train", "dev", "test")},
         "dropped": dict(Counter(drop.reason for drop in drops).most_common()),
         "protocol": config.split.protocol,

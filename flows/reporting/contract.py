@@ -36,7 +36,10 @@ class StageReport(Part):
 
 
 class DataReport(Part):
-    """The data card in numbers. `rows` are usable rows of all splits; `documents` are DAPT texts."""
+    """The data card in numbers. `rows` are usable rows of all splits; `documents` are DAPT texts.
+
+    `reworded_test` are the reworded rows of the test share, on which the gate decides; None in older reports.
+    """
 
     rows: int
     by_source: dict[str, int]
@@ -48,6 +51,7 @@ class DataReport(Part):
     protocol: str = "ladder"
     leaking_test_rows: int = 0
     not_reworded: int = 0
+    reworded_test: int | None = None
     reworded_by: dict[str, int] = Field(default_factory=dict)
     dropped_examples: list[dict[str, Any]] = Field(default_factory=list)
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.states import State
 
 from flows.base_models.resolve import BaseModelConfig, ResolvedModel, ready
@@ -33,6 +34,13 @@ def base_model(run: RunContext, config: BaseModelConfig) -> tuple[ResolvedModel,
     return ResolvedModel.model_validate(result), "ran", time.monotonic() - started
 
 
-@task(name=NAME, task_run_name=NAME, retries=2, retry_delay_seconds=5, retry_condition_fn=can_retry_help)
+@task(
+    name=NAME,
+    task_run_name=NAME,
+    cache_policy=NO_CACHE,  # `ready` knows what is there
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=can_retry_help,
+)
 def _fetch(run: RunContext, config: BaseModelConfig) -> Any:
     return failing_in_words(run, NAME, lambda: fetch(run, config).model_dump())

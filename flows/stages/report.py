@@ -32,6 +32,7 @@ from flows.reporting.contract import (
     TrainingReport,
     VariantReport,
 )
+from flows.reporting.explanation import explanation_line, explanation_markdown
 from flows.reporting.markdown import summary_markdown, verdict_line
 from flows.reporting.words import COST_HEAD, DASH, cost_cells, cost_line, saved_words
 from flows.reporting.write import write_report
@@ -168,10 +169,24 @@ def build_report(
         examples=evaluation.examples,
         gate=GateReport(**decide(evaluation.metrics, gate, evaluation.split).model_dump()),
         variants=compared,
+        warnings=_undecided(compared),
         endpoint=None,
         cost=cost(run, stages, list(line.outcomes.values())),
         versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES},
     )
+
+
+def _undecided(compared: list[VariantReport]) -> list[str]:
+    """That the best of the variants is no better than another one, if so."""
+    gains = {one.name: one.delta.mean for one in compared if one.delta is not None}
+    chosen = next((one for one in compared if one.chosen), None)
+    equal = [name for name, gain in gains.items() if chosen and name != chosen.name and gain == gains[chosen.name]]
+    if not chosen or not equal:
+        return []
+    return [
+        f"On the dev share ({chosen.n} reworded rows) {chosen.name} gains no more than {', '.join(equal)}: it is only "
+        "the first of them. A greater split.dev or split.reworded compares them on more rows."
+    ]
 
 
 def unmeasured(line: Pipeline, trained: Trained) -> State[Any]:
@@ -185,6 +200,11 @@ def unmeasured(line: Pipeline, trained: Trained) -> State[Any]:
 def show_stages(stages: list[StageReport]) -> None:
     """The table of stages alone, of a run without a report."""
     create_table_artifact(_stages(stages), key="stages", description="What ran, what was cached, and why")
+
+
+def show_explanation(stages: list[StageReport]) -> None:
+    """What would become of the stages, of a run that only says so."""
+    create_markdown_artifact(explanation_markdown(stages), key="explanation", description=explanation_line(stages))
 
 
 def with_endpoint(

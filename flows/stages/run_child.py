@@ -171,17 +171,13 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _figures(code: int, result_file: Path, log_file: Path) -> dict[str, Any]:
     result = read_json(result_file)
-    if result is None and code < 0:
-        raise TransientError(
-            f"The child process of the stage was ended by signal {-code} before it was done (out of memory, or killed "
-            f"from outside). What it had finished is kept."
-        )
     if result is None:
-        said = [line for line in log_file.read_text("utf-8", "replace").splitlines() if line.strip()]
-        last = f" It said last: {said[-1].strip()[:300]}" if said else ""
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        said = [line.strip() for line in log_file.read_text("utf-8", "replace").splitlines() if line.strip()]
+        last = f" It said last: {said[-1][:300]}" if said and code > 0 else ""
         raise TransientError(
-            f"The child process of the stage ended with exit code {code} before it was done.{last} What it had "
-            f"finished is kept."
+            f"The child process of the stage was ended {how} before it was done (out of memory, killed from outside, "
+            f"or not able to begin). What it had finished is kept.{last}"
         )
     if "error" in result:
         raise ChildError(result["error"]["message"], result["error"]["retryable"])

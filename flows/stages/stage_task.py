@@ -67,6 +67,8 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         raise StageError(call.name, state.message or f"The stage {call.name} ended as {state.name}.")
     result: Any = state.result()
     cached = state.name == "Cached" or result["maker"]["run_id"] != run.run_id
+    why = _why(cached, result, former, asked)
+    run.logger.info("%s %s: %s.", call.name, "is cached" if cached else "ran", why)
     note_use(run, call, result)
     if not cached or missing:
         run.store.share_files([run.store.results / call.key])
@@ -74,7 +76,7 @@ def run_stage(run: RunContext, call: StageCall) -> Outcome:
         stage=call.name,
         status="cached" if cached else "ran",
         seconds=time.monotonic() - started,
-        why=_why(cached, result, former, asked),
+        why=why,
         artifact=artifact_of(run, result),
         figures=result["figures"],
         maker=result["maker"],

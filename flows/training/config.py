@@ -50,7 +50,12 @@ class TrainingSection(Config):
     schedule: Literal["linear", "cosine", "constant"] = Field(
         default="linear", title="Schedule", description="How the learning rate falls after the warm-up."
     )
-    warmup_steps: int = Field(default=2, ge=0, title="Warm-up (steps)", description="Optimizer steps until the peak.")
+    warmup_steps: int = Field(
+        default=2,
+        ge=0,
+        title="Warm-up (steps)",
+        description="Steps until the peak; a quarter of all at most.",
+    )
     batch_size: int = Field(
         default=2, ge=1, le=4096, title="Batch (sequences)", description="On one device, for one forward pass."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from flows.training.loading import attention, load_for_training, load_tokenizer,
 from flows.training.progress_callback import ProgressCallback
 
 Examples = list[dict[str, Any]]
+LEAST_STEPS = 4  # for one step of warm-up: at its first one the rate is 0, and a training of one would learn nothing
 
 
 def train(
@@ -179,13 +181,22 @@ def build_trainer(section: TrainingSection, base: Path, tokenizer: Any, examples
     model = load_for_training(base, section)
     if not full:
         require_layers(model, section)
-    return SFTTrainer(
+    trainer = SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(examples),
         processing_class=tokenizer,
         peft_config=None if full else lora,
     )
+    trainer.args.warmup_steps = min(section.warmup_steps, planned_steps(trainer) // LEAST_STEPS)
+    return trainer
+
+
+def planned_steps(trainer: Any) -> int:
+    """Optimizer steps of all epochs; known once the examples are packed."""
+    batch = trainer.args.per_device_train_batch_size * team.size()
+    batches = math.ceil(len(trainer.train_dataset) / batch)
+    return math.ceil(math.ceil(batches / trainer.args.gradient_accumulation_steps) * trainer.args.num_train_epochs)
 
 
 def require_layers(model: Any, section: TrainingSection) -> None:

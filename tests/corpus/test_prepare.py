@@ -15,6 +15,7 @@ def test_the_samples_make_a_ladder_and_a_whole_card(prepare, language, least):
     assert DataReport.model_validate(card).rows == len(rows) >= least
     assert sum(card["by_split"].values()) == sum(card["by_rung"].values()) == len(rows)
     assert min(card["by_rung"].values()) > 0
+    assert card["reworded_test"] == sum((row.rung, row.split) == ("reworded", "test") for row in rows) > 0
     assert card["dropped"] == {}
     assert len({row.id for row in rows}) == len(rows)
     assert len(read_documents(output)) == card["documents"]

@@ -10,9 +10,12 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
 def test_commands_branches_and_a_join_run_in_their_order_and_are_cached(prefect):
     names = {"fetch", "prepare", "once", "twice", "compare", "look"}
-    _, state = prefect.run("pipeline/example", dry_run=True)
+    dry, state = prefect.run("pipeline/example", dry_run=True)
     would = state["message"].removeprefix("Would run: ").partition(". ")[0].split(", ")
     assert set(would) - {"base-model"} == names, state["message"]
+    told = prefect.artifacts(dry)
+    assert "stages" not in told, "nothing ran"
+    assert "fetch | would run" in told["explanation"]["data"]
     first, state = prefect.run("pipeline/example")
     assert state["type"] == "COMPLETED", state["message"]
     assert state["message"].startswith("compare: ")
@@ -29,6 +32,9 @@ def test_commands_branches_and_a_join_run_in_their_order_and_are_cached(prefect)
     assert {"stages", "report"} <= set(prefect.artifacts(first))
 
     second, state = prefect.run("pipeline/example")
+    log = prefect.log(second)
+    assert "compare is cached: same inputs, settings and code as in " in log
+    assert "Traceback" not in log + prefect.log(first), "of a task that cannot be cached, say"
     report = json.loads((prefect.folder(second) / "report.json").read_text("utf-8"))
     assert {stage["status"] for stage in report["stages"] if stage["name"] in names} == {"cached"}
 

@@ -1,6 +1,7 @@
 """Guards on training itself: equal ways give equal numbers, nothing is lost, the merged model is the trained one."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +56,13 @@ def test_a_batch_of_four_is_two_accumulated_batches_of_two(train):
     two, _ = train("two", batch_size=2, accumulation=2, packing=False, lora={"r": 4, "dropout": 0})
     assert [step for step, _ in one["loss"]] == [step for step, _ in two["loss"]]
     assert [loss for _, loss in one["loss"]] == pytest.approx([loss for _, loss in two["loss"]], rel=1e-4)
+
+
+def test_a_training_of_one_step_learns(train, tiny_models):
+    one, folder = train("one", epochs=1, batch_size=64, accumulation=1, packing=False)
+    assert (one["steps"], one["settings"]["warmup_steps"]) == (1, 2)
+    base = load_file(Path(tiny_models["llama-3"]) / "model.safetensors")
+    assert not same(weights(folder), base)
 
 
 class KilledError(Exception):
