@@ -51,7 +51,7 @@ def nearest(store: Store, call: StageCall) -> Former | None:
     found.sort(key=lambda one: one[:2])
     for _, _, key, before in found:
         done = read_json(store.work(key) / DONE)
-        if isinstance(done, dict):
+        if isinstance(done, dict) and isinstance(done.get("maker"), dict):
             return Former(key, done["maker"], differences(before, now))
     return None
 
