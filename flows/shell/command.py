@@ -20,6 +20,7 @@ from flows.progress import Progress
 from flows.shell import guard
 
 LAST_LINES = 20
+LONGEST_LINE = 2_000  # characters of a line that are passed on
 SHORTEST_LINE = 8  # characters of a line that is hidden, of a secret of several
 
 
@@ -101,10 +102,15 @@ def _end(shell: subprocess.Popen[str]) -> None:
 
 def _masked(shell: subprocess.Popen[str], secrets: list[str]) -> Iterator[str]:
     hidden = _hidden([os.environ.get(name, "") for name in secrets])
-    for line in shell.stdout or ():
-        for text in hidden:
-            line = line.replace(text, "***")
-        yield line.rstrip("\n")
+    begins = True
+    while shell.stdout and (piece := shell.stdout.readline(10 * LONGEST_LINE)):
+        ends = piece.endswith("\n")
+        if begins:  # what comes after so long a piece is left out, so that no secret is in two of them
+            for text in hidden:
+                piece = piece.replace(text, "***")
+            line = piece.rstrip("\n")
+            yield line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..."
+        begins = ends
 
 
 def _hidden(values: list[str]) -> list[str]:

@@ -32,6 +32,8 @@ def damage(folder: Path, found: dict[str, Any] | None, digest: str, memo: Path) 
         return "it has no manifest"
     if found.get("digest") != digest:
         return "its manifest is of another artifact"
+    if not isinstance(found.get("files"), dict):
+        return "its manifest names no files"
     known = _known(memo).get(_boot(), {})
     wrong, seen = [], {}
     for name, facts in found["files"].items():

@@ -71,6 +71,13 @@ def test_its_variables_are_none_of_what_guards_it(tmp_path, monkeypatch):
     run(ShellConfig(command='test -f "$PYTHONPATH/signal.py"'), {}, tmp_path / "work", silent)
 
 
+def test_a_line_without_end_is_cut_and_the_next_one_is_whole(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("TOKEN", "secret-of-mine")
+    command = 'echo "$TOKEN"; head -c 3000000 /dev/zero | tr "\\0" x; echo "$TOKEN"; echo next'
+    assert run(ShellConfig(command=command, secrets=["TOKEN"]), {}, tmp_path, silent) == {"lines": 3}
+    assert capfd.readouterr().out.splitlines() == ["***", "x" * 2000 + " ...", "next"]
+
+
 def _sleepers(*seconds, count=0):
     """Those that are there; a moment later, if it is not so many."""
     deadline = time.monotonic() + 5
