@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
-from prefect.states import Completed
 
 from flows.base_models.resolve import BaseModelConfig
 from flows.corpus.ladder import SplitConfig
@@ -14,13 +13,12 @@ from flows.cost.budget import Budget
 from flows.cost.prices import Prices
 from flows.errors import FinetuneError
 from flows.evaluation.config import EvaluationConfig, GatePolicy
-from flows.reporting.explanation import explanation_line
 from flows.serving.config import ServeConfig
 from flows.stages.endpoints import failed
 from flows.stages.explanation import look, look_for_model
 from flows.stages.pipeline import Pipeline
 from flows.stages.preflight import preflight
-from flows.stages.report import show_explanation
+from flows.stages.report import explained
 from flows.stages.resources import Resources
 from flows.stages.run_context import RunOptions, current_run
 from flows.stages.trainings import train
@@ -77,5 +75,4 @@ def explain(
             line.evaluate(dev, dataset, start, trained.finetune, name=training.stage("evaluate"))
     except (FinetuneError, OSError) as error:
         return failed(error)
-    show_explanation(line.stages)
-    return Completed(message=explanation_line(line.stages))
+    return explained(line.stages)

@@ -19,7 +19,6 @@ from flows.domain_adaptation import serve_if_passed
 from flows.errors import ConfigError, FinetuneError
 from flows.evaluation.config import GatePolicy
 from flows.reporting.contract import RunReport
-from flows.reporting.explanation import explanation_line
 from flows.reporting.markdown import verdict_line
 from flows.serving.config import ServeConfig
 from flows.stages import report as reports
@@ -93,8 +92,7 @@ def pipeline(
             words = "; ".join(f"{name}: {error}" for name, error in lost.items())
             return reports.failed(context, line.stages, "", words)
         if dry_run:
-            reports.show_explanation(line.stages)
-            return Completed(message=explanation_line(line.stages))
+            return reports.explained(line.stages)
         end, report = measured(line, last_evaluation(graph, stages), model.name, gate, serve)
         ended_well(context, asked, report)
         return end

@@ -56,7 +56,7 @@ def look(places: Sequence[str]) -> Files:
             raise ConfigError(f"{here}: '{place}' cannot be read here: {error}.") from error
         except Exception as error:  # of whatever file system
             raise DataError(f"{here}: '{place}' cannot be looked at: {str(error) or type(error).__name__}.") from error
-    if odd := [name for name in found if not name.isascii() and name != name.encode("utf-8", "ignore").decode()]:
+    if odd := [name for name in found if name != name.encode("utf-8", "ignore").decode()]:
         raise DataError(f"places: the name of {odd[0]!a} is no UTF-8. Give that file another one.")
     return found
 

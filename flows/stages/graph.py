@@ -17,7 +17,7 @@ from flows.corpus.sources.registry import Sources
 from flows.errors import ConfigError
 from flows.evaluation.config import EvaluationConfig
 from flows.stages.overrides import checked, lay_over
-from flows.stages.resources import LONGEST, StageResources
+from flows.stages.resources import LONGEST, StageResources, passable
 from flows.stages.variants import NAME
 from flows.training.config import FinetuneConfig, PretrainConfig
 
@@ -170,7 +170,7 @@ def _duplicated(stage: OwnStage, by_name: dict[str, OwnStage]) -> OwnStage:
 def _config(stage: OwnStage, where: str, sources: Sources, split: SplitConfig) -> tuple[BaseModel | None, list[str]]:
     if stage.kind == "shell":
         problems = [] if stage.command else [f"{where}.command: a shell stage needs one."]
-        if "\0" in stage.command or len(stage.command.encode("utf-8", "replace")) > LONGEST:
+        if not passable(stage.command):
             problems.append(f"{where}.command: it has a zero byte, or more than {LONGEST:,} bytes; put it into a file.")
         problems += _outside(stage.files, where, sources.folder)
         return None, problems + ([f"{where}.settings: a shell stage has none."] if stage.settings else [])

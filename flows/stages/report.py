@@ -202,9 +202,11 @@ def show_stages(stages: list[StageReport]) -> None:
     create_table_artifact(_stages(stages), key="stages", description="What ran, what was cached, and why")
 
 
-def show_explanation(stages: list[StageReport]) -> None:
-    """What would become of the stages, of a run that only says so."""
-    create_markdown_artifact(explanation_markdown(stages), key="explanation", description=explanation_line(stages))
+def explained(stages: list[StageReport]) -> State[Any]:
+    """What would become of the stages, of a run that only says so: as an artifact, and its state."""
+    line = explanation_line(stages)
+    create_markdown_artifact(explanation_markdown(stages), key="explanation", description=line)
+    return Completed(message=line)
 
 
 def with_endpoint(

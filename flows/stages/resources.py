@@ -124,12 +124,17 @@ def problems(wanted: StageResources, where: str) -> list[str]:
         name = line.partition("=")[0]
         if not re.match(VARIABLE, line, re.DOTALL):
             found.append(f"{where}.env: {line!r} is not NAME=value.")
-        elif "\0" in line or len(line.encode("utf-8", "replace")) > LONGEST:
+        elif not passable(line):
             found.append(f"{where}.env: {name[:100]} has a zero byte, or more than {LONGEST:,} bytes.")
         elif name in names:
             found.append(f"{where}.env: {name} stands there twice.")
         names.add(name)
     return found
+
+
+def passable(text: str) -> bool:
+    """Whether a process can be started with it, as a variable or as an argument."""
+    return "\0" not in text and len(text.encode("utf-8", "replace")) <= LONGEST
 
 
 def machine_problems(wanted: StageResources, where: str) -> list[str]:

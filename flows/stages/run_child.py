@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from flows.errors import BudgetError, FinetuneError, RunEndedError, TransientError
 from flows.progress import Progress
+from flows.serving.causes import last_lines
 from flows.stages.team_child import clear_errors
 from flows.store.files import read_json, write_atomically, write_json
 
@@ -173,8 +174,8 @@ def _figures(code: int, result_file: Path, log_file: Path) -> dict[str, Any]:
     result = read_json(result_file)
     if result is None:
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        said = [line.strip() for line in log_file.read_text("utf-8", "replace").splitlines() if line.strip()]
-        last = f" It said last: {said[-1][:300]}" if said and code > 0 else ""
+        said = [line.strip() for line in last_lines(log_file) if line.strip()] if code > 0 else []
+        last = f" It said last: {said[-1][:300]}" if said else ""
         raise TransientError(
             f"The child process of the stage was ended {how} before it was done (out of memory, killed from outside, "
             f"or not able to begin). What it had finished is kept.{last}"

@@ -181,22 +181,22 @@ def build_trainer(section: TrainingSection, base: Path, tokenizer: Any, examples
     model = load_for_training(base, section)
     if not full:
         require_layers(model, section)
-    trainer = SFTTrainer(
+    trainer: Any = SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(examples),
         processing_class=tokenizer,
         peft_config=None if full else lora,
     )
-    trainer.args.warmup_steps = min(section.warmup_steps, planned_steps(trainer) // LEAST_STEPS)
+    trainer.args.warmup_steps = min(
+        section.warmup_steps, planned_steps(section, len(trainer.train_dataset)) // LEAST_STEPS
+    )
     return trainer
 
 
-def planned_steps(trainer: Any) -> int:
-    """Optimizer steps of all epochs; known once the examples are packed."""
-    batch = trainer.args.per_device_train_batch_size * team.size()
-    batches = math.ceil(len(trainer.train_dataset) / batch)
-    return math.ceil(math.ceil(batches / trainer.args.gradient_accumulation_steps) * trainer.args.num_train_epochs)
+def planned_steps(section: TrainingSection, sequences: int) -> int:
+    """Optimizer steps of all epochs over so many sequences, however many processes share them (`team.share`)."""
+    return math.ceil(math.ceil(sequences / (section.batch_size * section.accumulation)) * section.epochs)
 
 
 def require_layers(model: Any, section: TrainingSection) -> None:
