@@ -34,6 +34,10 @@ SETTINGS = {
 }
 
 
+# As many steps, each so long that there are some left when it is killed or stopped.
+SLOW = {"epochs": 12, "accumulation": 12}
+
+
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory):
     """24 rows about numbered parts: a whole number of steps."""
@@ -83,8 +87,6 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(train, tmp_path):
 
 
 def test_a_killed_member_ends_all_and_another_number_of_processes_goes_on(train, tmp_path):
-    slow = {"epochs": 12, "accumulation": 12}  # as many steps; each so long that there are some left when it is killed
-
     def kill(done, total, note="", /, **figures):
         if done == 5:
             members = [one for one in psutil.process_iter(["cmdline"]) if is_member(one, tmp_path / "killed")]
@@ -92,14 +94,14 @@ def test_a_killed_member_ends_all_and_another_number_of_processes_goes_on(train,
             members[-1].kill()
 
     with pytest.raises(TransientError, match="was ended"):
-        train("killed", Team(processes=2), kill, **slow)
+        train("killed", Team(processes=2), kill, **SLOW)
     deadline = time.monotonic() + 20
     while any(is_member(one, tmp_path / "killed") for one in psutil.process_iter(["cmdline"])):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    resumed = train("killed", Team(), **slow)
+    resumed = train("killed", Team(), **SLOW)
     assert resumed["resumed_from_step"] in (3, 6, 9)
-    whole = train("whole", Team(), **slow)
+    whole = train("whole", Team(), **SLOW)
     assert losses(resumed) == pytest.approx(losses(whole), rel=1e-4)
 
 
@@ -110,10 +112,10 @@ def test_a_used_up_budget_stops_all_members_at_the_same_step(train, tmp_path):
     with pytest.raises(
         ChildError, match=r"used up. Training has stopped at step \d+ of 12 with a checkpoint"
     ) as caught:
-        train("stopped", Team(processes=2), use_up)
+        train("stopped", Team(processes=2), use_up, **SLOW)
     assert not caught.value.retryable
     (tmp_path / "stopped" / "stop.txt").unlink()
-    assert train("stopped", Team(processes=2))["resumed_from_step"] > 0
+    assert train("stopped", Team(processes=2), **SLOW)["resumed_from_step"] > 0
 
 
 def is_member(process, workdir):
