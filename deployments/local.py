@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -30,6 +29,8 @@ from flows.store.files import read_json, write_json
 
 CHECKOUT = Path(__file__).parents[1]
 POOL = "local"
+COMMAND = "python -m flows.engine"
+ENGINES = {"flows.engine", "prefect.engine"}  # the latter in a pool without our command
 KEYS = re.compile(r"^(?!PREFECT_).*_(TOKEN|KEY)$")
 # What the AWS clients read beside AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and whose names look like those of
 # secrets; all other AWS_ variables (profile, region, endpoint, files) are inherited by everybody.
@@ -222,12 +223,11 @@ class Local:
         """Create a pool of processes; one that is there has the user's limit, pause and template, and is left so.
 
         Nothing of it has to follow the project's version: what an older template lacks, the worker has a default for.
-        Its runs begin with Prefect's engine, in a session of their own as Prefect's do. Without a command of the pool
-        another process would look for the project's folder first, which takes a second, and the engine does it anyway.
+        Its runs begin as `flows.engine`. Without a command of the pool another process would look for the project's
+        folder first, which takes a second, and the engine does it anyway.
         """
         template = json.loads((CHECKOUT / "deployments" / "work-pools" / "process.json").read_text("utf-8"))
-        if shutil.which("setsid"):
-            template["variables"]["properties"]["command"]["default"] = "setsid python -m prefect.engine"
+        template["variables"]["properties"]["command"]["default"] = COMMAND
         wanted = {"name": pool, "type": "process", "base_job_template": template}
         answer = httpx.post(f"http://127.0.0.1:{port}/api/work_pools/", json=wanted, timeout=30)
         if not answer.is_success and answer.status_code != httpx.codes.CONFLICT:  # it is there
@@ -255,7 +255,7 @@ def end_runs(api: str) -> list[str]:
 def run_of(one: psutil.Process, api: str) -> str:
     """The id of the flow run that a process runs for that Prefect; empty if it runs none."""
     with contextlib.suppress(psutil.Error):
-        if "prefect.engine" in one.cmdline():
+        if ENGINES & set(one.cmdline()):
             environment = one.environ()
             if environment.get("PREFECT_API_URL") == api:
                 return environment.get("PREFECT__FLOW_RUN_ID", "unknown")

@@ -22,6 +22,7 @@ from flows.errors import FinetuneError
 from flows.evaluation.config import EvaluationConfig, GatePolicy
 from flows.reporting.contract import EndpointReport, RunReport, StageReport, VariantReport
 from flows.reporting.markdown import verdict_line
+from flows.reporting.words import cached_words
 from flows.serving.ask import curl_line
 from flows.serving.config import ServeConfig
 from flows.stages import report as reports
@@ -95,8 +96,8 @@ def domain_adaptation(
         return reports.failed(context, line.stages, error.stage if isinstance(error, StageError) else "", str(error))
     except OSError as error:
         return reports.failed_by_the_system(context, line.stages, error)
-    reasons = "" if report.gate.passed else f" Nothing is served. {'; '.join(report.gate.reasons)}."
-    return Completed(message=verdict_line(report) + reasons)
+    reasons = "" if report.gate.passed else f" Nothing is served. {'; '.join(report.gate.decisive)}."
+    return Completed(message=f"{verdict_line(report)}{reasons}{cached_words(report.stages)}")
 
 
 def train_only(line: Pipeline, sources: Sources, model: BaseModelConfig, split: SplitConfig, training: Training) -> Any:
@@ -143,12 +144,6 @@ def train_and_evaluate(
         StageError: a stage failed; its message is for people.
     """
     dataset = line.prepare(sources, split)
-    if dataset.figures.get("reworded_test") == 0:
-        line.run.logger.warning(
-            "The test share has no reworded rows (split.reworded is %g), so nothing can show that the model learnt, "
-            "and the gate will not pass. Raise it, or give more rows.",
-            split.reworded,
-        )
     start = line.base_model(model)
     best, compared = train_the_best(line, wanted, dataset, start, evaluation)
     return dataset, best, compared, line.evaluate(evaluation, dataset, start, best.finetune)

@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.errors import FinetuneError
+from flows.errors import ConfigError, FinetuneError
 from flows.stages.endpoints import failed
 from flows.stages.opening import open_store
 from flows.store import garbage
@@ -37,6 +37,9 @@ def gc_store(
     """
     try:
         place = open_store(store)
+        if not isinstance(place, SharedStore) and not place.artifacts.is_dir():  # no place is made a store for this
+            words = f"{place.root} is no store: nothing has been made there yet."
+            return failed(ConfigError(f"store: {words}")) if store else Completed(message=f"Nothing to remove: {words}")
         words = _collect(place, dry_run, keep_runs, keep_days)
     except (FinetuneError, OSError) as error:
         return failed(error)

@@ -20,6 +20,7 @@ from flows.errors import ConfigError, FinetuneError
 from flows.evaluation.config import GatePolicy
 from flows.reporting.contract import RunReport
 from flows.reporting.markdown import verdict_line
+from flows.reporting.words import cached_words
 from flows.serving.config import ServeConfig
 from flows.stages import report as reports
 from flows.stages.base_model_task import base_model
@@ -212,4 +213,4 @@ def measured(
         line, last.against or base_model_name, line.outcomes[last.dataset], best, outcome, [], gate
     )
     report = serve_if_passed(line.run, serve, report, {**line.outcomes, "evaluate": outcome})
-    return Completed(message=f"{last.name}: {verdict_line(report)}"), report
+    return Completed(message=f"{last.name}: {verdict_line(report)}{cached_words(report.stages)}"), report

@@ -52,10 +52,15 @@ def used_up(budget: Budget, prices: Prices, cost: Cost) -> str:
         used = f"{_hours(hours)} of work used, {_hours(budget.max_hours)} allowed (budget.max_hours)"
     elif budget.max_cost and money >= budget.max_cost:
         currency = prices.currency
-        used = f"{money:,.2f} {currency} used, {budget.max_cost:,.2f} {currency} allowed (budget.max_cost)"
+        used = f"{_money(money)} {currency} used, {_money(budget.max_cost)} {currency} allowed (budget.max_cost)"
     else:
         return ""
     return f"The budget of this run is used up: {used}."
+
+
+def _money(amount: float) -> str:
+    """An amount with as many digits as tell something."""
+    return f"{amount:,.2f}" if amount >= 0.1 else f"{amount:.3g}"
 
 
 def _hours(hours: float) -> str:

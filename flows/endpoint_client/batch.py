@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 
 from flows.endpoint_client.errors import NoAnswerError, RefusedError
@@ -14,6 +14,7 @@ from flows.endpoint_client.request import BatchOptions as BatchOptions
 from flows.endpoint_client.request import Completion as Completion
 from flows.endpoint_client.target import Target, make_client
 
+LAST_ANSWERS_S = 5.0
 STREAK = 8  # failures in a row, at least, after which nothing more is asked
 
 
@@ -60,23 +61,29 @@ def _ask_all(
         silent = accept_silence and found.completion.error == SILENT
         return Outcome(found.completion.model_copy(update={"error": ""})) if silent else found
 
-    with make_client(target, timeout_s=options.timeout_s) as client, ThreadPoolExecutor(options.concurrency) as pool:
+    with make_client(target, timeout_s=options.timeout_s) as client:
+        pool = ThreadPoolExecutor(options.concurrency)
         futures = {pool.submit(one, request): key for key, request in missing.items()}
         waiting = dict(futures)
         try:
             for future in as_completed(futures):
                 tally.take(waiting.pop(future), future.result())
-        except BaseException:
+        except BaseException as error:
             signals.given_up.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            _keep_answers(waiting, tally)
+            pool.shutdown(wait=False, cancel_futures=True)
+            under_way = {future: key for future, key in waiting.items() if not future.cancelled()}
+            # Who is told to end (no Exception) has little time, and an answer may take minutes.
+            wait(under_way, None if isinstance(error, Exception) else LAST_ANSWERS_S)
+            _keep_answers(under_way, tally)
             raise
+        finally:
+            pool.shutdown(wait=False)
 
 
 def _keep_answers(futures: dict[Future[Outcome], str], tally: _Tally) -> None:
     """What was under way when all was given up, and has come nevertheless."""
     for future, key in futures.items():
-        if not future.cancelled() and future.exception() is None and not future.result().completion.error:
+        if future.done() and future.exception() is None and not future.result().completion.error:
             tally.memory.keep(key, future.result().completion)
 
 

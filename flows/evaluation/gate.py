@@ -10,10 +10,11 @@ from flows.evaluation.truthfulness import mean_score
 
 
 class Verdict(BaseModel):
-    """Whether the model may be served, and why, in words."""
+    """Whether the model may be served, and why, in words; `failed` are the reasons against it."""
 
     passed: bool
     reasons: list[str]
+    failed: list[str]
 
 
 def decide(metrics: Metrics, policy: GatePolicy, split: str = "test") -> Verdict:
@@ -27,7 +28,8 @@ def decide(metrics: Metrics, policy: GatePolicy, split: str = "test") -> Verdict
             checks.append(_not_worse(name, rung, policy))
     if policy.require_truthfulness:
         checks.append(_truthful(metrics))
-    return Verdict(passed=all(passed for passed, _ in checks), reasons=[reason for _, reason in checks])
+    failed = [reason for passed, reason in checks if not passed]
+    return Verdict(passed=not failed, reasons=[reason for _, reason in checks], failed=failed)
 
 
 def _interval(rung: RungSemScore) -> str:

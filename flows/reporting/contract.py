@@ -87,10 +87,16 @@ class VariantReport(Part):
 
 
 class GateReport(Part):
-    """The verdict, with its reasons in words."""
+    """The verdict, with its reasons in words; `failed` are those of them that kept it from passing."""
 
     passed: bool
     reasons: list[str]
+    failed: list[str] = []
+
+    @property
+    def decisive(self) -> list[str]:
+        """The reasons for just this verdict. Older reports do not tell them apart."""
+        return self.failed or self.reasons
 
 
 class CheckReport(Part):

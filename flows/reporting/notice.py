@@ -61,7 +61,7 @@ class Notice(BaseModel):
 def of_report(report: RunReport, folder: Path) -> Notice:
     """The message of a run with a report, which lies in `folder`."""
     plot = folder / "truthfulness_result.png"
-    reasons = "; ".join(reason.rstrip(".") for reason in report.gate.reasons)
+    reasons = "; ".join(reason.rstrip(".") for reason in report.gate.decisive)
     details = [*_scores(report), *_truthfulness(report), ("Gate", f"{words.gate_words(report)}: {reasons}.")]
     if report.endpoint is not None:
         details.append(("Served", f"{report.endpoint.name}, {report.endpoint.state}, at {report.endpoint.url}"))

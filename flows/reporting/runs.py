@@ -17,6 +17,7 @@ from flows.store.files import read_json
 
 Status = Literal["passed", "refused", "failed"]
 SIGNS: dict[Status, str] = {"passed": "🟢", "refused": "🟡", "failed": "🔴"}
+LABELS: dict[Status, str] = {"passed": "passed", "refused": "did not pass", "failed": "failed"}
 MEANINGS: dict[Status, str] = {
     "passed": "the gate passed",
     "refused": "the gate did not pass",
@@ -85,7 +86,7 @@ def read_runs(*folders: Path) -> list[RunLine]:
 def count_line(runs: list[RunLine]) -> str:
     """How many there are, as `3 runs: 2 passed, 1 failed`."""
     counts = {status: sum(one.status == status for one in runs) for status in SIGNS}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    said = ", ".join(f"{count} {LABELS[status]}" for status, count in counts.items() if count)
     return f"{len(runs)} run{'' if len(runs) == 1 else 's'}" + (f": {said}" if said else "")
 
 
@@ -109,6 +110,7 @@ def runs_html(runs: list[RunLine], plot: Path | None) -> str:
     return page.render(
         runs=runs,
         count=count_line(runs),
+        labels=LABELS,
         meanings=MEANINGS,
         plot=data_uri(plot) if plot else None,
         script=script,
@@ -119,8 +121,8 @@ def runs_html(runs: list[RunLine], plot: Path | None) -> str:
 
 
 def _row(one: RunLine) -> list[Any]:
-    gate = {"passed": "passed", "refused": "did not pass", "failed": words.DASH}[one.status]
-    status = f"{SIGNS[one.status]}\N{NO-BREAK SPACE}{one.status}"
+    gate = words.DASH if one.status == "failed" else LABELS[one.status]
+    status = f"{SIGNS[one.status]}\N{NO-BREAK SPACE}{LABELS[one.status]}"
     cause = f": {plain(_short(one.cause))}" if one.cause else ""
     cells = [plain(one.line), plain(one.when), plain(one.score), gate, plain(one.spent), words.duration(one.seconds)]
     return [link(one.name, one.url), *cells, f"{status}{cause}"]
@@ -165,9 +167,14 @@ def _read(folder: Path) -> RunLine | None:
             if isinstance(stage, dict) and stage.get("cost")
         },
         seconds=seconds,
-        cause=_cause(told) if ended_badly else "; ".join(gate.get("reasons") or []) if status == "refused" else "",
+        cause=_cause(told) if ended_badly else _against(gate) if status == "refused" else "",
         report=str(folder / "report.html") if (folder / "report.html").exists() else "",
     )
+
+
+def _against(gate: dict[str, Any]) -> str:
+    """What kept the gate from passing; older reports do not tell that from the checks that passed."""
+    return "; ".join(gate.get("failed") or gate.get("reasons") or [])
 
 
 def _cause(failure: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from flows.cost.cost import Cost
 from flows.reporting.plots import INK, RULE, SOFT
-from flows.reporting.runs import RunLine, Status
+from flows.reporting.runs import LABELS, RunLine, Status
 from flows.store.files import write_atomically
 
 MOST = 40
@@ -55,7 +55,8 @@ def runs_figure(runs: list[RunLine]) -> Figure:
     cost.set_xticks(places, [_day(shown[place].created) for place in places])
     figure.text(LEFT, 0.945, "change in SemScore, 95 % interval", size=10.5, color=INK, weight="bold")
     figure.text(LEFT, 0.46, f"cost, {name}", size=10.5, color=INK, weight="bold")
-    dots = [Patch(color=DOTS[status], label=status) for status in DOTS if any(one.status == status for one in shown)]
+    there = {one.status for one in shown}
+    dots = [Patch(color=DOTS[status], label=LABELS[status]) for status in DOTS if status in there]
     stages = [Patch(color=PARTS[part], label=part) for part in PARTS if part in parts]
     for handles, height in ((dots, 0.995), (stages, 0.51)):
         figure.legend(

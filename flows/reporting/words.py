@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from flows.cost.cost import Cost
 from flows.evaluation.results import Estimate, RungSemScore, SemScore, Truthfulness
 from flows.evaluation.truthfulness import STAND_IN as STAND_IN
 from flows.evaluation.truthfulness import mean_score as mean_score
-from flows.reporting.contract import CostReport, RunReport
+from flows.reporting.contract import CostReport, RunReport, StageReport
 
 DASH = "–"
 ARROW = "→"
@@ -123,6 +124,15 @@ def money(amount: float | None, currency: str) -> str:
     if not currency:
         return "no price"
     return "unknown" if amount is None else f"{amount:,.2f} {currency}"
+
+
+def cached_words(stages: Sequence[StageReport]) -> str:
+    """How much of a run was there already, as a sentence after another; empty if nothing was."""
+    made = [stage for stage in stages if stage.status != "skipped" and stage.name != "serve"]
+    cached = sum(stage.status == "cached" for stage in made)
+    if not cached:
+        return ""
+    return f" {'All' if cached == len(made) else f'{cached} of {len(made)}'} stages were cached."
 
 
 def cost_line(cost: CostReport) -> str:

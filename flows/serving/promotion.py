@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from flows.ending import to_the_end
 from flows.errors import ServingError
 from flows.progress import Progress, silent
 from flows.serving import probe, records, replicas, revisions, start
@@ -32,6 +33,7 @@ from flows.serving.stop import end, end_behind, end_leftovers
 from flows.serving.variants.launch import Launch
 from flows.store.paths import folder
 
+ABANDON_WAIT_S = 10.0
 LAST_LOOK_S = 60.0  # a candidate that serves traffic already may be busy
 
 logger = logging.getLogger(__name__)
@@ -107,7 +109,7 @@ class Promotion:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End a candidate that was not committed, and let go of the name."""
-        with self._held:
+        with to_the_end(), self._held:
             self._abandon()
 
     def start(self, progress: Progress) -> Endpoint:
@@ -309,7 +311,8 @@ class Promotion:
         if self.serving is not None:
             return
         name, folder = self.config.name, self.endpoints_dir
-        with self._records_held():
+        # Without the right to it in the end: a run that is cancelled has half a minute for all of it.
+        with records.starting(folder, name, wait_s=ABANDON_WAIT_S):
             recorded = self._look_again()
             if recorded and self.current is None and recorded.state is not State.STOPPED:
                 recorded = recorded.model_copy(update={"state": State.FAILED})  # its replicas may serve on

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from flows.shell import guard
 
 LAST_LINES = 20
 LONGEST_LINE = 2_000  # characters of a line that are passed on
+MOST_LINES = 2_000  # that are passed on, but for the last ones: each goes to the Prefect server
+PROGRESS_S = 0.5
 SHORTEST_LINE = 8  # characters of a line that is hidden, of a secret of several
 
 
@@ -144,12 +147,19 @@ def _texts(value: str) -> Iterator[str]:
 
 def _follow(lines: Iterator[str], progress: Callable[..., None]) -> tuple[list[str], int]:
     last: deque[str] = deque(maxlen=LAST_LINES)
-    count = 0
+    count, told = 0, 0.0
     for line in lines:
         count += 1
         last.append(line)
+        if count <= MOST_LINES:
+            print(line, flush=True)
+        if time.monotonic() - told >= PROGRESS_S:
+            told = time.monotonic()
+            progress(0, 1, line[:200])
+    if (more := count - MOST_LINES) > LAST_LINES:
+        print(f"... {more - LAST_LINES:,} lines are left out here: send so many into a file in $OUTPUT.", flush=True)
+    for line in list(last)[-more:] if more > 0 else []:
         print(line, flush=True)
-        progress(0, 1, line[:200])
     return list(last), count
 
 

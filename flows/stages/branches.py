@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
+from flows.ending import to_the_end
 from flows.errors import FinetuneError
 from flows.stages.run_context import RunContext
 
@@ -51,6 +52,10 @@ class Branches:
 
     def _end(self) -> None:
         self._run.ending.set()
+        with to_the_end():
+            self._wait()
+
+    def _wait(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         wait([one for one in self._started if not one.cancelled()], END_S)
 

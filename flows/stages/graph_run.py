@@ -20,7 +20,7 @@ from flows.stages.explanation import foretold, not_yet
 from flows.stages.graph import Node
 from flows.stages.pipeline import Model, Pipeline
 from flows.stages.stage_task import Outcome
-from flows.store.digest import file_digest
+from flows.store.digest import file_digest, is_utf8
 
 MOST_AT_ONCE = 32
 
@@ -115,6 +115,8 @@ def _digests(node: Node, data_folder: str) -> dict[str, str]:
         files = sorted(Path(root, name) for name in glob.glob(pattern, root_dir=root, recursive=True))
         files = [file for file in files if file.is_file()]
         if not files:
-            raise ConfigError(f"{node.name}: there is no file {pattern} in {root}, which the stage says it reads.")
+            raise ConfigError(f"There is no file {pattern} in {root}, which the stage says it reads.")
+        if nameless := [file for file in files if not is_utf8(str(file))]:
+            raise ConfigError(f"The name of the file {str(nameless[0])!r} is no UTF-8. Give it another one.")
         found |= {f"data/{file.relative_to(root)}": file_digest(file) for file in files}
     return found

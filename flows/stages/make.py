@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from prefect.blocks.system import Secret
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from flows.cost import ledger
 from flows.cost.budget import used_up
 from flows.cost.cost import total
 from flows.cost.counter import Counter
 from flows.cost.meter import Meter
-from flows.errors import BudgetError, ConfigError, TransientError
+from flows.errors import BudgetError, ConfigError, DataError, TransientError
 from flows.gpus.leases import lease
 from flows.progress import Progress
 from flows.stages.base_models import bring
@@ -42,12 +42,20 @@ from flows.stages.run_context import RunContext
 from flows.store.artifacts import Artifact, damage, note_use, publish
 from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
-from flows.store.layout import DEPENDS, DONE
+from flows.store.layout import DEPENDS, DONE, MANIFEST
 from flows.training.config import TrainingSection, missing_packages
 from flows.training.team import share
 
 Told = Callable[[str], None]
 ATTEMPTS = "attempts.txt"  # files of what was spent on the result that is being made, relative to the store
+
+
+class Result(BaseModel):
+    """What `done.json` of a key holds: the path of the artifact is relative to the store."""
+
+    artifact: Artifact
+    figures: dict[str, Any]
+    maker: dict[str, str]
 
 
 def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict[str, Any]:
@@ -80,6 +88,7 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
         run.store.fetch_checkpoint(call.key)
         with run.store.sharing_checkpoints(call.key, attempt):
             figures = _figures(run, call, inputs, attempt, waiting)
+        _inputs_are_whole(run, call)
         made_from = {"stage": call.name, **call.depends_on, **run.maker()}
         artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from, attempt)
         result = {
@@ -113,7 +122,12 @@ def finished(run: RunContext, key: str, here: bool = True, use: bool = True) -> 
     """
     run.store.fetch_result(key, here)
     result = read_json(run.store.work(key) / DONE)
-    if not isinstance(result, dict):
+    if result is None:
+        return None
+    try:
+        Result.model_validate(result)
+    except ValidationError:
+        run.logger.warning("%s is damaged. The result is made anew.", run.store.work(key) / DONE)
         return None
     artifact = artifact_of(run, result)
     if use:
@@ -149,6 +163,24 @@ def _inputs(run: RunContext, call: StageCall) -> dict[str, Path]:
             )
     brought = {name: Path(bring(run, call, name).path) for name in call.base_models if name not in call.inputs}
     return call.inputs | brought
+
+
+def _inputs_are_whole(run: RunContext, call: StageCall) -> None:
+    """A command can write into what it only reads, and others read that too: nothing is made of it then.
+
+    Raises:
+        DataError: it did.
+    """
+    for name, folder in call.inputs.items():
+        found = read_json(folder / MANIFEST) if folder.is_relative_to(run.store.artifacts) else None
+        if not isinstance(found, dict):
+            continue
+        kind, digest = folder.parent.name, str(found.get("digest"))
+        if wrong := damage(run.store, Artifact(kind=kind, digest=digest, path=str(folder))):
+            raise DataError(
+                f"While {call.name} ran, its input {name} was changed: {wrong}. A result of another stage is only to "
+                f"be read: copy it into $OUTPUT to change it. Run again: {name} is made anew."
+            )
 
 
 def _figures(

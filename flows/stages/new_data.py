@@ -21,8 +21,10 @@ def parameters_of(deployment: str) -> dict[str, Any]:
     """The parameters that `flow/deployment` has.
 
     Raises:
-        ConfigError: there is no such deployment.
+        ConfigError: there is no such deployment, or it is a watcher itself.
     """
+    if deployment.startswith("watch-data/"):
+        raise ConfigError(f"deployment: {deployment} only watches. Name what is to be started when the data changes.")
     with get_client(sync_client=True) as client:
         try:
             return client.read_deployment_by_name(deployment).parameters

@@ -73,7 +73,15 @@ class Pipeline:
         files = named_files(sources)
         contents = {key: file_digest(file) for key, file in files.items()}
         labels = {key: f"{file.parent.name}/{file.name}" for key, file in files.items()}
-        return self._stage("prepare", name, PrepareConfig(sources=sources, split=split), {}, contents, labels)
+        made = self._stage("prepare", name, PrepareConfig(sources=sources, split=split), {}, contents, labels)
+        if made.status == "ran" and made.figures.get("reworded_test") == 0:
+            self.run.logger.warning(
+                "%s: the test share has no reworded rows (split.reworded is %g), so nothing can show that the model "
+                "learnt, and the gate will not pass. Raise it, or give more rows.",
+                name,
+                split.reworded,
+            )
+        return made
 
     def base_model(self, model: BaseModelConfig) -> ResolvedModel:
         """The model to start from, loadable."""

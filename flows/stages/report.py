@@ -246,8 +246,10 @@ def show(run: RunContext, report: RunReport, folder: Path) -> None:
     create_table_artifact(_scores(report), key="semscore", description="SemScore per rung, base against trained")
     create_table_artifact(_stages(report.stages), key="stages", description="What ran, what was cached, and why")
     create_table_artifact(_costs(report), key="cost", description=f"What it cost: {cost_line(report.cost)}")
-    page = (folder / "report.html").as_uri()
-    create_link_artifact(page, link_text=str(folder / "report.html"), key="report-page", description="The whole report")
+    # No link: a browser follows none from a server's page to a file.
+    page = folder / "report.html"
+    words = f"Open this file in a browser, on the machine of the store or after copying it:\n\n`{page}`"
+    create_markdown_artifact(words, key="report-page", description=f"The whole report: {page}")
     if report.endpoint is not None:
         create_link_artifact(
             report.endpoint.url,

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from flows.ending import to_the_end
 from flows.errors import BudgetError, FinetuneError, RunEndedError, TransientError
 from flows.progress import Progress
 from flows.serving.causes import last_lines
@@ -128,7 +129,8 @@ def run_child(
     try:
         _follow(child, files, progress, log, measured, ending or threading.Event())
     finally:
-        _end(child)
+        with to_the_end():
+            _end(child)
     return _figures(child.returncode, files["result"], files["log"])
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from flows.errors import DataError
 from flows.store import verified
 from flows.store.attempts import Attempt
-from flows.store.digest import folder_checksums, value_digest
+from flows.store.digest import folder_checksums, is_utf8, value_digest
 from flows.store.files import read_json, write_json
 from flows.store.layout import MANIFEST, Store
 from flows.store.locks import alone
@@ -74,6 +74,8 @@ def _stands_alone(folder: Path) -> None:
         raise DataError(f"{MANIFEST} is the store's own file in every result. Give yours another name.")
     whole = folder.resolve()
     for path in folder.rglob("*"):
+        if not is_utf8(path.name):
+            raise DataError(f"The name of the file {path.name!r} is no UTF-8. Give it another one.")
         if path.is_symlink() and (
             os.path.isabs(os.readlink(path)) or not path.is_file() or not path.resolve().is_relative_to(whole)
         ):

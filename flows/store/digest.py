@@ -24,6 +24,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def is_utf8(name: str) -> bool:
+    """Whether the name of a file, as Python tells it, can be written down; not every one that Linux takes can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def folder_checksums(folder: Path) -> dict[str, str]:
     """Relative POSIX path -> SHA-256 of every file below a folder, sorted by path."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())

@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,10 @@ def remove(store: Store, garbage: list[Garbage]) -> list[Garbage]:
                 (store.work(key) / DONE).unlink(missing_ok=True)
                 (store.results / key).unlink(missing_ok=True)
             store.memo(one.path).unlink(missing_ok=True)
-            one.path.rename(trash)
+            try:
+                one.path.rename(trash)
+            except FileNotFoundError:  # another one collects at the same time
+                continue
         shutil.rmtree(trash, ignore_errors=True)
         removed.append(one)
     return removed
@@ -153,11 +156,14 @@ def _held(store: Store, key: str) -> bool:
 
 
 def _bytes(path: Path | str) -> int:
-    with os.scandir(path) as entries:
-        return sum(
-            _bytes(entry.path) if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
-            for entry in entries
-        )
+    """Of all files below it; those that somebody removes meanwhile are none."""
+    count = 0
+    with suppress(FileNotFoundError), os.scandir(path) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                folder = entry.is_dir(follow_symlinks=False)
+                count += _bytes(entry.path) if folder else entry.stat(follow_symlinks=False).st_size
+    return count
 
 
 def _time(path: Path | str) -> float:

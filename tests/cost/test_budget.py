@@ -17,6 +17,12 @@ from flows.cost.prices import Prices
             Cost(seconds=60, gpu_hours=2.1),
             "5.25 USD used, 5.00 USD allowed (budget.max_cost)",
         ),
+        (
+            Budget(max_cost=0.002),
+            Prices(price_per_hour=3.6, currency="EUR"),
+            Cost(seconds=4),
+            "0.004 EUR used, 0.002 EUR allowed (budget.max_cost)",
+        ),
     ],
 )
 def test_a_budget_that_is_used_up_says_what_was_used_and_allowed(limit, prices, cost, words):

@@ -43,7 +43,7 @@ def test_a_killed_run_goes_on_and_the_key_is_nowhere(prefect, fake, questions, t
     parameters = {"endpoint": {"block": "fake"}, "rows": questions, "options": {"concurrency": 2}}
     run_id = prefect.start(DEPLOYMENT, **parameters)
     wait_for(lambda: len(fake.requests) > 20)
-    [flow] = [one for one in children("prefect.engine") if run_of(one, prefect.api) == run_id][-1:]
+    [flow] = [one for one in children("flows.engine") if run_of(one, prefect.api) == run_id][-1:]
     os.kill(flow.pid, signal.SIGKILL)
     assert prefect.wait(run_id)["type"] == "CRASHED"
     wait_for(lambda: fake.under_way == 0)

@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 
 import pytest
 
 from deployments.local import CHECKOUT
+from flows.endpoint_client import batch
 from flows.endpoint_client.batch import complete
 from flows.endpoint_client.errors import NoAnswerError, RefusedError
 from flows.endpoint_client.request import BatchOptions, Request
@@ -262,3 +264,29 @@ def test_a_batch_killed_in_the_middle_goes_on_and_asks_nothing_twice(fake, targe
     assert sum(count == 2 for count in asked_words(fake).values()) <= 4, "only what was under way"
     assert kept.read_bytes().startswith(before)
     assert kept.read_bytes().count(b"\n") == 300
+
+
+def test_who_is_told_to_end_does_not_wait_for_slow_answers_and_keeps_those_that_come(
+    fake, target, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(batch, "LAST_ANSWERS_S", 0.5)
+    kept = tmp_path / "kept.jsonl"
+    slow = threading.Event()
+
+    def reply(asked):
+        if "question 3" in asked:
+            slow.wait(30)
+        return "yes"
+
+    fake.reply = reply
+
+    def told(done):
+        raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            complete(target, questions(20), BatchOptions(concurrency=4), kept, told)
+        assert len(fake.requests) <= 9, "nothing more is asked"
+        assert 1 <= kept.read_bytes().count(b"\n") < 20
+    finally:
+        slow.set()

@@ -35,11 +35,12 @@ def test_a_recipe_is_not_proven_on_the_share_on_which_it_was_tuned():
     verdict = decide(metrics(BETTER), GatePolicy(), "dev")
     assert not verdict.passed
     assert "measured on the dev share" in verdict.reasons[-1]
+    assert verdict.failed == verdict.reasons[-1:]
 
 
 def test_better_where_taught_and_nowhere_worse_passes():
     verdict = decide(metrics(BETTER, rung(0.0, -0.04, 0.04), rung(-0.04, -0.1, 0.02, n=12)), GatePolicy())
-    assert verdict.passed
+    assert (verdict.passed, verdict.failed) == (True, [])
     assert verdict.reasons == [
         "reworded: the SemScore gain +0.240 (95 % interval +0.160 to +0.320, 40 rows) lies above +0.000",
         "studied: the change +0.000 (95 % interval -0.040 to +0.040, 40 rows) is not proven worse than -0.050",

@@ -59,6 +59,7 @@ PARTS = {
         "Prefect server killed",
         "all killed at once (power loss)",
         "run cancelled",
+        "run cancelled that has outlived its worker",
         "called dead while it works",
     ),
 }

@@ -67,10 +67,13 @@ FAILURE = {
 }
 
 
+AGAINST = "reworded is not proven better"
+
+
 def test_runs_stand_newest_first_with_score_gate_cost_and_cause(store):
     store("1", run("lucid-heron", 1))
     store("2", failure=json.dumps(FAILURE))
-    store("3", run("pale-yak", 2, gate=GateReport(passed=False, reasons=["reworded is not proven better"])))
+    store("3", run("pale-yak", 2, gate=GateReport(passed=False, reasons=["unseen is fine", AGAINST], failed=[AGAINST])))
     (store.folder / "4").mkdir()
     (store.folder / "4" / "progress.json").write_text("{}")  # it runs, or has crashed: it has not ended
     runs = read_runs(store.folder)
@@ -79,7 +82,7 @@ def test_runs_stand_newest_first_with_score_gate_cost_and_cause(store):
         ("pale-yak", "refused"),
         ("lucid-heron", "passed"),
     ]
-    assert count_line(runs) == "3 runs: 1 passed, 1 refused, 1 failed"
+    assert count_line(runs) == "3 runs: 1 passed, 1 did not pass, 1 failed"
     failed, refused, passed = runs
     assert (failed.cause, failed.score, failed.seconds, failed.cost.seconds) == (
         "finetune: out | of <memory>.",
@@ -87,12 +90,13 @@ def test_runs_stand_newest_first_with_score_gate_cost_and_cause(store):
         12.5,
         9.0,
     )
-    assert refused.cause == "reworded is not proven better"
+    assert refused.cause == AGAINST
     score = make_report().metrics.semscore.reworded
     assert (passed.delta, list(passed.interval)) == (score.delta.mean, list(score.delta.ci95))
     text = runs_markdown(runs, None, store.folder)
     lines = [line for line in text.splitlines() if line.startswith("| [")]
     assert [line.split("]")[0] for line in lines] == ["| [sad-otter", "| [pale-yak", "| [lucid-heron"]
+    assert "did not pass: reworded is not" in lines[1]
     assert "out \\| of &lt;memory&gt;." in lines[0]
     assert "2026-11-01 08:00 UTC" in lines[2]
 

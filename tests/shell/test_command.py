@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from flows.errors import DataError
 from flows.progress import silent
-from flows.shell.command import ShellConfig, run
+from flows.shell.command import MOST_LINES, ShellConfig, run
 
 
 def test_it_reads_the_stages_before_it_and_leaves_its_files(tmp_path):
@@ -184,3 +184,13 @@ def test_it_ends_with_a_stage_that_is_killed_and_all_it_started(tmp_path):
     stage.wait()
     stage.stdout.close()
     assert not _sleepers("984", "983")
+
+
+@pytest.mark.parametrize("extra", [0, 1, 20, 21, 3000])
+def test_of_many_lines_the_first_and_the_last_are_passed_on(tmp_path, capsys, extra):
+    count = MOST_LINES + extra
+    assert run(ShellConfig(command=f"seq {count}"), {}, tmp_path, silent) == {"lines": count}
+    printed = capsys.readouterr().out.splitlines()
+    said = [f"... {extra - 20:,} lines are left out here: send so many into a file in $OUTPUT."] if extra > 20 else []
+    last = [str(n) for n in range(count - min(extra, 20) + 1, count + 1)]
+    assert printed == [*(str(n) for n in range(1, MOST_LINES + 1)), *said, *last]

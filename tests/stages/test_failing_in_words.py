@@ -62,8 +62,19 @@ def test_a_store_that_can_be_none(run, field):
 )
 def test_a_file_that_the_machine_refuses(tmp_path, monkeypatch, run, module, name, number, words):
     monkeypatch.setattr(module, name, _refuse(number))
+    (tmp_path / "artifacts").mkdir()
     state = run(store=str(tmp_path))
     assert (state.is_failed(), state.message) == (True, words)
+
+
+def test_a_place_that_is_no_store_is_made_none_to_look_for_garbage(tmp_path, monkeypatch):
+    state = gc_store.fn(store=str(tmp_path / "mistyped"))
+    words = f"{tmp_path / 'mistyped'} is no store: nothing has been made there yet."
+    assert (state.is_failed(), state.message) == (True, f"store: {words}")
+    monkeypatch.setenv("FINETUNE_STORE", str(tmp_path / "new"))
+    state = gc_store.fn()
+    assert (state.is_completed(), state.message.startswith("Nothing to remove: ")) == (True, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_the_machine_refuses_to_an_explanation(tmp_path, monkeypatch):

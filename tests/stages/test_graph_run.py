@@ -1,3 +1,4 @@
+import os
 import threading
 
 import pytest
@@ -92,7 +93,10 @@ def test_a_command_depends_on_the_files_that_it_names(tmp_path):
     pipeline_of(stages, tmp_path, runner, data_folder=str(tmp_path / "data"))
     assert runner.calls["a"].key != first.key
     _, failed = pipeline_of([shell("a", files=["none"])], tmp_path, runner, data_folder=str(tmp_path / "data"))
-    assert str(failed["a"]).startswith("a: there is no file none in ")
+    assert str(failed["a"]).startswith("There is no file none in ")
+    (tmp_path / "data" / os.fsdecode(b"\xff.csv")).touch()
+    _, failed = pipeline_of([shell("a", files=["*.csv"])], tmp_path, runner, data_folder=str(tmp_path / "data"))
+    assert "\\udcff.csv' is no UTF-8. Give it another one." in str(failed["a"])
 
 
 def test_the_environment_of_the_run_is_that_of_every_stage_unless_it_says_otherwise(tmp_path):

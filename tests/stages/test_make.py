@@ -2,13 +2,14 @@
 
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from flows.errors import ConfigError, RunEndedError
+from flows.errors import ConfigError, DataError, RunEndedError
 from flows.stages import make as maker
 from flows.stages import run_context
 from flows.stages.call import StageCall
@@ -86,6 +87,43 @@ def test_a_corrupted_artifact_is_said_and_made_again(tmp_path, caplog):
     assert "is damaged: model is not what was written. It is made anew." in caplog.text
     assert made(second)["maker"]["run_id"] == "second"
     assert file.read_text() == "weights"
+
+
+@pytest.mark.parametrize(
+    "torn", ["[]", "{}", '{"artifact": {"path": "a"}}', '{"artifact": 1, "figures": {}, "maker": {}}']
+)
+def test_a_word_of_another_shape_is_said_and_made_again(tmp_path, caplog, torn):
+    run = run_of(tmp_path)
+    made(run)
+    file = run.store.work(call().key) / DONE
+    file.write_text(torn)
+    assert finished(run, call().key) is None
+    assert f"{file} is damaged. The result is made anew." in caplog.text
+    assert made(run)["figures"]["figure"] == 1
+
+
+@pytest.mark.parametrize("harm", ["other words", None])
+def test_what_has_written_into_a_result_before_it_makes_none_and_that_is_made_anew(tmp_path, monkeypatch, harm):
+    run = run_of(tmp_path)
+    before = Path(artifact_of(run, made(run)).path)
+
+    def write():
+        if harm:
+            (before / "model").write_text(harm)
+        else:
+            (before / "model").unlink()
+
+    monkeypatch.setattr(sys.modules[__name__], "meanwhile", write)
+    reads = StageCall("own", Settings(text="more"), {"first": before}, {})
+    what = "model is not what was written" if harm else "model is missing"
+    with pytest.raises(DataError, match=f"While own ran, its input first was changed: {what}. ") as error:
+        make(run, reads, False, nothing_told)
+    assert not error.value.retryable
+    assert not (run.store.work(reads.key) / DONE).exists()
+    monkeypatch.setattr(sys.modules[__name__], "meanwhile", lambda: None)
+    assert finished(run, call().key) is None
+    made(run)
+    assert make(run, reads, False, nothing_told)["figures"]["figure"] == 1
 
 
 @pytest.mark.parametrize(("use", "kept"), [(True, True), (False, False)])

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 from prefect.states import Cancelled, Completed
 
+from flows.errors import ConfigError
 from flows.new_data.change import Watched
 from flows.stages import new_data
 
@@ -50,3 +51,8 @@ def test_one_state_of_the_data_has_one_key(monkeypatch):
     assert keys[0] == keys[1], "killed before it was noted: the same run"
     assert len({keys[0], *keys[2:]}) == 3, "data that is again as it was is new all the same"
     assert back.number == 3
+
+
+def test_a_watcher_is_nothing_to_start():
+    with pytest.raises(ConfigError, match="^deployment: watch-data/nightly only watches. "):
+        new_data.parameters_of("watch-data/nightly")

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,13 @@ def test_a_link_to_what_would_not_come_along_is_refused(tmp_path, target):
     (tmp_path / "work" / "elsewhere").write_text("x")
     (folder / "link").symlink_to(target)
     with pytest.raises(DataError, match=f"^link is a link to {target}. "):
+        publish(Store(str(tmp_path / "store")), "files", folder, {})
+
+
+def test_a_name_that_cannot_be_written_down_is_refused(tmp_path):
+    folder = output(tmp_path)
+    (folder / os.fsdecode(b"\xff.txt")).touch()
+    with pytest.raises(DataError, match="udcff.txt' is no UTF-8"):
         publish(Store(str(tmp_path / "store")), "files", folder, {})
 
 

@@ -53,6 +53,34 @@ def test_what_nobody_needs_goes_and_its_word_first(store):
     assert found(store) == []
 
 
+def test_two_that_collect_at_once_remove_it_once(store, monkeypatch):
+    for name in "abc":
+        make(store, f"finetune-{name}")
+    (store.artifacts / "model" / "folder").mkdir()
+    age(store.artifacts / "model" / "folder")
+    listed = garbage.find(store, 1, 30)
+    other = garbage.find(store, 1, 30)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda garbage_found: garbage.remove(store, garbage_found), [listed, other]))
+    assert sorted(one.path for found_by in both for one in found_by) == sorted(one.path for one in listed)
+    assert list((store.artifacts / "model").iterdir()) == []
+
+
+def test_what_vanishes_while_it_is_measured_has_no_bytes(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("12345")
+    (tmp_path / "gone").mkdir()
+    real = garbage.os.scandir
+
+    def vanishing(path):
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return real(path)
+
+    monkeypatch.setattr(garbage.os, "scandir", vanishing)
+    assert garbage._bytes(tmp_path) == 5
+    assert garbage._bytes(tmp_path / "gone") == 0
+
+
 def test_only_the_newest_runs_keep_what_they_used(store):
     older, newer = make(store, "finetune-a", run="older"), make(store, "finetune-b", run="newer")
     age(store.run("older") / garbage.USES, when=OLD)

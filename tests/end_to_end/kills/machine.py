@@ -61,7 +61,7 @@ class Killing(Prefect):
         if what == "child":
             return [one for one in self.local.work() if self._says(one, str(self.local.store / "work" / "finetune-"))]
         if what == "flow":
-            return [one for one in self.local.work() if self._says(one, "prefect.engine")]
+            return [one for one in self.local.work() if self._says(one, "flows.engine")]
         if what == "power":
             return self.local.processes()
         return self.local.session(getattr(self.local.record(), what))
