@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import runpy
 import signal
@@ -32,6 +33,7 @@ def main() -> None:
     with contextlib.suppress(PermissionError):  # it leads one already
         os.setsid()
     sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
+    logging.getLogger("prefect.flow_runs").addFilter(_tells_more)
     orphan = Orphan(os.environ.get("PREFECT__FLOW_RUN_ID", ""), os.getppid())
     signal.signal(signal.SIGTERM, orphan.leave)
     threading.Thread(target=orphan.watch, daemon=True).start()
@@ -89,6 +91,14 @@ class Orphan:
         except Exception:  # of whatever client: the server may be away
             return False
         return state is not None and state.is_cancelling()
+
+
+def _tells_more(record: logging.LogRecord) -> bool:
+    """Not of a run that ended as Failed in our words: Prefect has told that, and a traceback of itself adds nothing."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (
+        type(error).__name__ == "FailedRun" and record.msg == "Engine execution exited with unexpected exception"
+    )
 
 
 class _Outliving(io.FileIO):

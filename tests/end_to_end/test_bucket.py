@@ -37,7 +37,7 @@ class Machine:
 
     def kill(self):
         """As when the power is gone: the worker, its runs and their children."""
-        family = [process for process in children("flows.engine") if process.environ().get("HOME") == str(self.home)]
+        family = [process for process in children("prefect.engine") if process.environ().get("HOME") == str(self.home)]
         for process in [*family, *self.trainings()]:
             process.kill()
         os.killpg(self.worker.pid, signal.SIGKILL)

@@ -62,7 +62,7 @@ def training(prefect):
 def stage_processes(prefect):
     """Of the runs on this Prefect's workers that have cards; another Prefect of the machine may have such too."""
     found = []
-    for one in children("flows.engine"):
+    for one in children("prefect.engine"):
         with contextlib.suppress(psutil.Error):
             there = one.environ()
             if there.get("FINETUNE_GPUS") and there["FINETUNE_STORE"] == str(prefect.local.store):
