@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+AGAIN_S = 0.1
+
+
+def hear_again(kind: type[BaseException]) -> None:
+    """Send this process SIGTERM again whenever the exception of that kind that it raises was lost.
+
+    Python raises it wherever the main thread happens to be. In the callback of a weak reference, of which every import
+    makes one, it reaches nobody but `sys.unraisablehook`: a run that is cancelled would go on until it is killed.
+    """
+    others = sys.unraisablehook
+
+    def lost(one: sys.UnraisableHookArgs) -> None:
+        if one.exc_type is not kind:
+            others(one)
+            return
+        again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = lost
 
 
 @contextmanager

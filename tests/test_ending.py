@@ -71,3 +71,35 @@ def test_other_threads_do_as_ever():
     thread.start()
     thread.join()
     assert done == [before]
+
+
+LOST = """
+import signal, sys, time, weakref
+from flows.ending import hear_again
+
+class Told(BaseException): pass
+class Thing: pass
+
+def handler(number, frame):
+    raise Told
+
+signal.signal(signal.SIGTERM, handler)
+if sys.argv[1] == "again":
+    hear_again(Told)
+thing = Thing()
+reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+try:
+    del thing
+    time.sleep(2)
+    print("lost")
+except Told:
+    print("heard")
+reference = weakref.ref(Thing(), lambda _: 1 / 0)
+"""
+
+
+@pytest.mark.parametrize(("how", "what"), [("again", "heard"), ("once", "lost")])
+def test_a_signal_that_was_lost_in_a_callback_is_heard_again(how, what):
+    ended = subprocess.run([sys.executable, "-c", LOST, how], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, f"{what}\n")
+    assert "ZeroDivisionError" in ended.stderr

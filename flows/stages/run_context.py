@@ -17,6 +17,7 @@ from uuid import UUID
 import prefect.runtime
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
+from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import State
 from pydantic import Field
@@ -24,6 +25,7 @@ from pydantic import Field
 from flows.config import Config
 from flows.cost.budget import Budget
 from flows.cost.prices import Prices
+from flows.ending import hear_again
 from flows.errors import ConfigError, RunEndedError
 from flows.progress import Progress
 from flows.reporting.notice_config import NoticeConfig
@@ -167,6 +169,7 @@ def current_run(
     Raises:
         ConfigError: there can be no such store.
     """
+    hear_again(TerminationSignal)
     deployment = prefect.runtime.deployment.name
     return RunContext(
         store=open_store(options.store, field),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from prefect.exceptions import TerminationSignal
 from pydantic import Field
 
 from flows.base_models.resolve import BaseModelConfig
 from flows.config import Config
 from flows.cost.budget import Budget
 from flows.cost.prices import Prices
+from flows.ending import hear_again
 from flows.errors import ConfigError
 from flows.stages.call import StageCall
 from flows.stages.keys import differences
@@ -82,6 +84,7 @@ def call_of(request: StageRequest) -> tuple[RunContext, StageCall]:
     Raises:
         ConfigError: the code here is not that of the asking run.
     """
+    hear_again(TerminationSignal)
     asker = request.run
     options = RunOptions(store=request.store)
     run = RunContext(open_store(request.store, "run.store"), options, asker.run_id, asker.run_name, asker.line)
