@@ -39,10 +39,10 @@ from flows.stages.resources import (
 )
 from flows.stages.run_child import Measured, Team, run_child
 from flows.stages.run_context import RunContext
-from flows.store.artifacts import Artifact, damage, note_use, publish
+from flows.store.artifacts import Artifact, damage, manifest, note_use, publish
 from flows.store.attempts import Attempt
 from flows.store.files import read_json, write_json
-from flows.store.layout import DEPENDS, DONE, MANIFEST
+from flows.store.layout import DEPENDS, DONE
 from flows.training.config import TrainingSection, missing_packages
 from flows.training.team import share
 
@@ -172,11 +172,11 @@ def _inputs_are_whole(run: RunContext, call: StageCall) -> None:
         DataError: it did.
     """
     for name, folder in call.inputs.items():
-        found = read_json(folder / MANIFEST) if folder.is_relative_to(run.store.artifacts) else None
-        if not isinstance(found, dict):
+        if not folder.is_relative_to(run.store.artifacts):
             continue
-        kind, digest = folder.parent.name, str(found.get("digest"))
-        if wrong := damage(run.store, Artifact(kind=kind, digest=digest, path=str(folder))):
+        result = Artifact(kind=folder.parent.name, digest="", path=str(folder))
+        digest = str((manifest(result) or {}).get("digest"))
+        if wrong := damage(run.store, result.model_copy(update={"digest": digest})):
             raise DataError(
                 f"While {call.name} ran, its input {name} was changed: {wrong}. A result of another stage is only to "
                 f"be read: copy it into $OUTPUT to change it. Run again: {name} is made anew."

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -102,20 +103,19 @@ def test_a_word_of_another_shape_is_said_and_made_again(tmp_path, caplog, torn):
     assert made(run)["figures"]["figure"] == 1
 
 
-@pytest.mark.parametrize("harm", ["other words", None])
-def test_what_has_written_into_a_result_before_it_makes_none_and_that_is_made_anew(tmp_path, monkeypatch, harm):
+HARM = {
+    "model is not what was written": lambda result: (result / "model").write_text("other words"),
+    "model is missing": lambda result: (result / "model").unlink(),
+    "it has no manifest": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("what", HARM)
+def test_what_has_written_into_a_result_before_it_makes_none_and_that_is_made_anew(tmp_path, monkeypatch, what):
     run = run_of(tmp_path)
     before = Path(artifact_of(run, made(run)).path)
-
-    def write():
-        if harm:
-            (before / "model").write_text(harm)
-        else:
-            (before / "model").unlink()
-
-    monkeypatch.setattr(sys.modules[__name__], "meanwhile", write)
+    monkeypatch.setattr(sys.modules[__name__], "meanwhile", lambda: HARM[what](before))
     reads = StageCall("own", Settings(text="more"), {"first": before}, {})
-    what = "model is not what was written" if harm else "model is missing"
     with pytest.raises(DataError, match=f"While own ran, its input first was changed: {what}. ") as error:
         make(run, reads, False, nothing_told)
     assert not error.value.retryable
