@@ -41,6 +41,13 @@ class StageCall:
         """The stage as the registry knows it."""
         return STAGES[self.kind or self.name]
 
+    @property
+    def needs(self) -> str:
+        """The parameter that its resources come from: of a kind of stages, or of a stage of one's own."""
+        kind = self.stage.name
+        own = self.name != kind and not self.name.startswith(f"{kind}-")
+        return f"stages: {self.name}: resources" if own else f"resources.{kind}"
+
     @cached_property
     def depends_on(self) -> dict[str, Any]:
         """Everything that can change the output."""

@@ -188,7 +188,7 @@ def _figures(
 ) -> dict[str, Any]:
     workdir, progress = run.store.work(call.key), fenced(attempt, run.progress(call.name))
     workdir.mkdir(parents=True, exist_ok=True)
-    where = f"resources.{call.name}"
+    where = call.needs
     found = machine_problems(call.resources, where) + team_problems(call.stage, call.config, call.resources, where)
     if isinstance(call.config, TrainingSection):
         found += missing_packages(call.config, call.name)
@@ -278,7 +278,7 @@ def _gpus(run: RunContext, call: StageCall, waiting: Told) -> Iterator[tuple[dic
     if not leases_cards(wanted):
         yield {}, ()
         return
-    if found := card_problems(wanted, f"resources.{call.name}"):
+    if found := card_problems(wanted, call.needs):
         raise ConfigError(found)
     holder, memory_gib = f"{run.run_name} ({call.name})", size_gib(wanted.gpu_memory)
     with lease(wanted.gpus, holder, waiting, memory_gib, pause=run.pause) as got:

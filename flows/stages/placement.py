@@ -88,7 +88,7 @@ def _no_deployment(client: SyncPrefectClient, pool: str) -> str:
 def _submit(run: RunContext, call: StageCall, refresh: bool) -> FlowRun:
     request = request_of(run, call, refresh)
     with get_client(sync_client=True) as client:
-        if found := pool_problems({f"resources.{call.name}.work_pool": call.resources.work_pool}):
+        if found := pool_problems({f"{call.needs}.work_pool": call.resources.work_pool}):
             raise ConfigError(found)
         kind = client.read_work_pool(call.resources.work_pool).type
     for number in count(1):

@@ -208,3 +208,15 @@ def test_what_a_training_needs_is_looked_for_where_it_trains(tmp_path):
     wanted = StageCall("slow", config, {}, {}, "finetune", StageResources(work_pool="gpu"))
     with pytest.raises(ConfigError, match=r"slow\.report_to: wandb is not installed here"):
         make(run_of(tmp_path), wanted, False, nothing_told)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "field"),
+    [
+        ("finetune", "", "resources.finetune"),
+        ("finetune-bold", "finetune", "resources.finetune"),
+        ("learn", "finetune", "stages: learn: resources"),
+    ],
+)
+def test_the_parameter_of_a_stage_s_resources_is_named(name, kind, field):
+    assert StageCall(name, FinetuneConfig(), {}, {}, kind).needs == field
