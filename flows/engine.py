@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 5.0
 GRACE_S = 30.0  # as a worker gives
+PATIENCE_S = 60.0
 
 
 def main() -> None:
@@ -60,11 +61,17 @@ class Orphan:
         """Wait for the worker's death, then for a cancel; end this process then as a worker does."""
         while os.getppid() == self.worker or not self._is_cancelling():
             time.sleep(LOOK_S)
+        from prefect._internal import control_listener
+
         self.cancelled = True
+        # As a worker does, which says so through a socket: else Prefect takes the signal for a crash.
+        control_listener._set_intent("cancel")
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_S)
-        self.tell()
-        os.killpg(os.getpgrp(), signal.SIGKILL)
+        try:
+            self.tell()
+        finally:
+            os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def leave(self, number: int, frame: FrameType | None) -> None:
         """For SIGTERM where Prefect does not hear it: end as if this were not here, unless there is an end to tell."""
@@ -74,7 +81,12 @@ class Orphan:
         os.kill(os.getpid(), number)
 
     def tell(self) -> None:
-        """Tell the server that the run has ended: Cancelled."""
+        """Tell the server that the run has ended: Cancelled. It may be away for a while."""
+        import tenacity
+
+        tenacity.Retrying(wait=tenacity.wait_fixed(LOOK_S), stop=tenacity.stop_after_delay(PATIENCE_S))(self._tell)
+
+    def _tell(self) -> None:
         from prefect.client.orchestration import get_client
         from prefect.states import Cancelled
 
@@ -90,7 +102,7 @@ class Orphan:
                 state = client.read_flow_run(UUID(self.run_id)).state
         except Exception:  # of whatever client: the server may be away
             return False
-        return state is not None and state.is_cancelling()
+        return state is not None and (state.is_cancelling() or state.is_cancelled())
 
 
 def _tells_more(record: logging.LogRecord) -> bool:

@@ -37,7 +37,7 @@ def gc_store(
     """
     try:
         place = open_store(store)
-        if not isinstance(place, SharedStore) and not place.artifacts.is_dir():  # no place is made a store for this
+        if not isinstance(place, SharedStore) and not (place.artifacts.is_dir() or place.works.is_dir()):
             words = f"{place.root} is no store: nothing has been made there yet."
             return failed(ConfigError(f"store: {words}")) if store else Completed(message=f"Nothing to remove: {words}")
         words = _collect(place, dry_run, keep_runs, keep_days)

@@ -12,6 +12,7 @@ the record `NAME.next`: the next start, stop or look of the watcher ends what it
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +34,9 @@ from flows.serving.stop import end, end_behind, end_leftovers
 from flows.serving.variants.launch import Launch
 from flows.store.paths import folder
 
+# A run that is cancelled has half a minute for all of its end.
 ABANDON_WAIT_S = 10.0
+ABANDON_DRAIN_S = 5.0
 LAST_LOOK_S = 60.0  # a candidate that serves traffic already may be busy
 
 logger = logging.getLogger(__name__)
@@ -109,8 +112,9 @@ class Promotion:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End a candidate that was not committed, and let go of the name."""
+        told_to_end = kind is not None and not issubclass(kind, Exception)
         with to_the_end(), self._held:
-            self._abandon()
+            self._abandon(ABANDON_DRAIN_S if told_to_end else math.inf)
 
     def start(self, progress: Progress) -> Endpoint:
         """Start the model beside what serves now.
@@ -306,19 +310,18 @@ class Promotion:
             raise ServingError(f"{self.config.name} has no front that could share its traffic. Switch serve.front on.")
         return front
 
-    def _abandon(self) -> None:
+    def _abandon(self, longest_drain_s: float) -> None:
         left, self.candidate = self.candidate, None
         if self.serving is not None:
             return
         name, folder = self.config.name, self.endpoints_dir
-        # Without the right to it in the end: a run that is cancelled has half a minute for all of it.
         with records.starting(folder, name, wait_s=ABANDON_WAIT_S):
             recorded = self._look_again()
             if recorded and self.current is None and recorded.state is not State.STOPPED:
                 recorded = recorded.model_copy(update={"state": State.FAILED})  # its replicas may serve on
             front = following.settle(name, folder, recorded, past_candidate=True)
             if left:
-                end_behind(front, left)
+                end_behind(front, left, longest_drain_s)
                 records.delete(folder, left.name)
 
     def _revision(self, new: Endpoint) -> Revision:

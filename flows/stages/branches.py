@@ -27,6 +27,7 @@ class Branches:
         self._run = run
         self._threads = ThreadPoolExecutor(max(1, at_once))
         self._started: list[Future[Any]] = []
+        self._ended = False
 
     def start(self, work: Callable[..., T], *given: object) -> Future[T]:
         """Have a thread do it as soon as one is free."""
@@ -51,13 +52,13 @@ class Branches:
             raise
 
     def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
         self._run.ending.set()
         with to_the_end():
-            self._wait()
-
-    def _wait(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        wait([one for one in self._started if not one.cancelled()], END_S)
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            wait([one for one in self._started if not one.cancelled()], END_S)
 
 
 def side_by_side(

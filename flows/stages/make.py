@@ -50,12 +50,20 @@ Told = Callable[[str], None]
 ATTEMPTS = "attempts.txt"  # files of what was spent on the result that is being made, relative to the store
 
 
+class Maker(BaseModel):
+    """Who has made a result, as `RunContext.maker` tells it."""
+
+    run_id: str
+    run_name: str
+    run_url: str
+
+
 class Result(BaseModel):
     """What `done.json` of a key holds: the path of the artifact is relative to the store."""
 
     artifact: Artifact
     figures: dict[str, Any]
-    maker: dict[str, str]
+    maker: Maker
 
 
 def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict[str, Any]:
@@ -85,10 +93,11 @@ def make(run: RunContext, call: StageCall, refresh: bool, waiting: Told) -> dict
         started = time.monotonic()
         shutil.rmtree(workdir / "output", ignore_errors=True)
         inputs = _inputs(run, call)
+        before = _names(run, call)
         run.store.fetch_checkpoint(call.key)
         with run.store.sharing_checkpoints(call.key, attempt):
             figures = _figures(run, call, inputs, attempt, waiting)
-        _inputs_are_whole(run, call)
+        _inputs_are_whole(run, call, before)
         made_from = {"stage": call.name, **call.depends_on, **run.maker()}
         artifact = publish(run.store, call.stage.artifact, workdir / "output", made_from, attempt)
         result = {
@@ -165,18 +174,33 @@ def _inputs(run: RunContext, call: StageCall) -> dict[str, Path]:
     return call.inputs | brought
 
 
-def _inputs_are_whole(run: RunContext, call: StageCall) -> None:
+def _results(run: RunContext, call: StageCall) -> dict[str, Path]:
+    """Those of its inputs that other stages have made."""
+    return {name: folder for name, folder in call.inputs.items() if folder.is_relative_to(run.store.artifacts)}
+
+
+def _names(run: RunContext, call: StageCall) -> dict[Path, set[Path]]:
+    """The files in each of these, if a command reads them, which may write there too."""
+    folders = _results(run, call).values() if call.stage.name == "shell" else []
+    return {folder: {file for file in folder.rglob("*") if not file.is_dir()} for folder in folders}
+
+
+def _inputs_are_whole(run: RunContext, call: StageCall, before: dict[Path, set[Path]]) -> None:
     """A command can write into what it only reads, and others read that too: nothing is made of it then.
 
     Raises:
-        DataError: it did.
+        DataError: it did. What it has added is removed.
     """
-    for name, folder in call.inputs.items():
-        if not folder.is_relative_to(run.store.artifacts):
-            continue
+    after = _names(run, call)
+    for name, folder in _results(run, call).items():
         result = Artifact(kind=folder.parent.name, digest="", path=str(folder))
         digest = str((manifest(result) or {}).get("digest"))
-        if wrong := damage(run.store, result.model_copy(update={"digest": digest})):
+        wrong = damage(run.store, result.model_copy(update={"digest": digest}))
+        if added := sorted(after.get(folder, set()) - before.get(folder, set())):
+            wrong = wrong or f"{added[0].relative_to(folder)} was added, and is removed"
+            for file in added:
+                file.unlink(missing_ok=True)
+        if wrong:
             raise DataError(
                 f"While {call.name} ran, its input {name} was changed: {wrong}. A result of another stage is only to "
                 f"be read: copy it into $OUTPUT to change it. Run again: {name} is made anew."

@@ -19,7 +19,7 @@ from typing import Any
 
 from flows.store.artifacts import lock_of
 from flows.store.files import own_word, read_json
-from flows.store.layout import DONE, Store
+from flows.store.layout import DONE, Store, result_path
 from flows.store.locks import alone, unless_held
 
 USES = "uses.json"  # of a run: what it has used
@@ -100,9 +100,13 @@ def _used_by_runs(store: Store, keep_runs: int) -> Iterator[Path]:
     files = sorted((store.root / "runs").glob(f"*/{USES}"), key=_time, reverse=True)
     for number, file in enumerate(files):
         if number < keep_runs or at_work(file.parent):
-            uses: dict[str, Any] = read_json(file) or {}
-            for use in uses.values():
-                yield store.place(use["artifact"])
+            yield from map(store.place, used(read_json(file)))
+
+
+def used(uses: Any) -> list[str]:
+    """The paths in what a run's `uses.json` holds; none in something else."""
+    found = uses.values() if isinstance(uses, dict) else []
+    return [use["artifact"] for use in found if isinstance(use, dict) and isinstance(use.get("artifact"), str)]
 
 
 def at_work(run: Path) -> bool:
@@ -125,9 +129,11 @@ def _keys_of_artifacts(store: Store) -> dict[Path, list[str]]:
     for key in os.listdir(work) if os.path.isdir(work) else []:
         try:
             with open(f"{work}/{key}/{DONE}", "rb") as stream:  # thousands of them: a Path for each takes too long
-                found.setdefault(json.loads(stream.read())["artifact"]["path"], []).append(key)
+                path = result_path(json.loads(stream.read()))
         except (OSError, ValueError):
             continue
+        if path:
+            found.setdefault(path, []).append(key)
     makers: dict[Path, list[str]] = {}
     for path, keys in found.items():
         makers.setdefault(store.place(path), []).extend(keys)

@@ -21,6 +21,13 @@ DONE = "done.json"  # of a key: what its work has made
 DEPENDS = "depends.json"  # of a key: from what
 
 
+def result_path(found: Any) -> str:
+    """The path of the artifact in what a `done.json` holds; empty if it holds something else."""
+    artifact = found.get("artifact") if isinstance(found, dict) else None
+    path = artifact.get("path") if isinstance(artifact, dict) else None
+    return path if isinstance(path, str) else ""
+
+
 class Store:
     """A folder, by default `~/.local/share/prefect-finetune`; ConfigError if it can be none.
 

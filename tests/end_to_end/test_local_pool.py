@@ -91,3 +91,5 @@ def test_a_run_that_has_outlived_its_worker_prints_on_and_can_be_cancelled(prefe
     wait_for(lambda: not run.is_running(), 30)
     assert not any(one.is_running() for one in commands)
     assert prefect.ask("GET", f"/flow_runs/{run_id}")["run_count"] == 1
+    names = [state["name"] for state in prefect.ask("GET", f"/flow_run_states/?flow_run_id={run_id}")]
+    assert names[-2:] == ["Cancelling", "Cancelled"], names

@@ -272,10 +272,11 @@ def test_who_is_told_to_end_does_not_wait_for_slow_answers_and_keeps_those_that_
     monkeypatch.setattr(batch, "LAST_ANSWERS_S", 0.5)
     kept = tmp_path / "kept.jsonl"
     slow = threading.Event()
+    waited = []
 
     def reply(asked):
         if "question 3" in asked:
-            slow.wait(30)
+            waited.append(slow.wait(30))
         return "yes"
 
     fake.reply = reply
@@ -286,6 +287,7 @@ def test_who_is_told_to_end_does_not_wait_for_slow_answers_and_keeps_those_that_
     try:
         with pytest.raises(KeyboardInterrupt):
             complete(target, questions(20), BatchOptions(concurrency=4), kept, told)
+        assert not waited
         assert len(fake.requests) <= 9, "nothing more is asked"
         assert 1 <= kept.read_bytes().count(b"\n") < 20
     finally:

@@ -75,6 +75,10 @@ def test_a_place_that_is_no_store_is_made_none_to_look_for_garbage(tmp_path, mon
     state = gc_store.fn()
     assert (state.is_completed(), state.message.startswith("Nothing to remove: ")) == (True, True)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "failed" / "work" / "shell-abc" / "checkpoints").mkdir(parents=True)
+    monkeypatch.setattr(collecting, "create_table_artifact", lambda *_, **__: None)
+    state = gc_store.fn(store=str(tmp_path / "failed"))
+    assert state.message.startswith("Would remove 0 of the store's artifacts"), "nothing was ever finished there"
 
 
 def test_a_file_that_the_machine_refuses_to_an_explanation(tmp_path, monkeypatch):

@@ -91,7 +91,8 @@ def test_a_corrupted_artifact_is_said_and_made_again(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "torn", ["[]", "{}", '{"artifact": {"path": "a"}}', '{"artifact": 1, "figures": {}, "maker": {}}']
+    "torn",
+    ["[]", "{}", '{"artifact": 1}', '{"artifact": {"path": "a"}}', '{"artifact": 1, "figures": {}, "maker": {}}'],
 )
 def test_a_word_of_another_shape_is_said_and_made_again(tmp_path, caplog, torn):
     run = run_of(tmp_path)
@@ -108,6 +109,18 @@ HARM = {
     "model is missing": lambda result: (result / "model").unlink(),
     "it has no manifest": shutil.rmtree,
 }
+
+
+def test_what_a_command_adds_to_a_result_before_it_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setitem(STAGES, "shell", STAGES["own"].model_copy(update={"name": "shell"}))
+    run = run_of(tmp_path)
+    before = Path(artifact_of(run, made(run)).path)
+    (before / "of-a-server").touch()
+    monkeypatch.setattr(sys.modules[__name__], "meanwhile", (before / "more.csv").touch)
+    reads = StageCall("look", Settings(text="more"), {"first": before}, {}, "shell")
+    with pytest.raises(DataError, match="While look ran, its input first was changed: more.csv was added, and is rem"):
+        make(run, reads, False, nothing_told)
+    assert sorted(file.name for file in before.iterdir()) == ["manifest.json", "model", "of-a-server"]
 
 
 @pytest.mark.parametrize("what", HARM)

@@ -53,6 +53,17 @@ def test_what_nobody_needs_goes_and_its_word_first(store):
     assert found(store) == []
 
 
+@pytest.mark.parametrize("torn", ["[]", "{}", '{"artifact": 1}', '{"artifact": {"path": 1}}', "{", "3"])
+def test_words_of_another_shape_keep_nothing_and_stop_nobody(store, torn):
+    gone, kept = make(store, "finetune-a"), make(store, "finetune-b", run="newest")
+    (store.work("finetune-a") / garbage.DONE).write_text(torn)
+    store.run("older").mkdir(parents=True)
+    (store.run("older") / garbage.USES).write_text(torn)
+    age(store.work("finetune-a") / garbage.DONE)
+    assert found(store, keep_runs=5) == [gone]
+    assert kept.exists()
+
+
 def test_two_that_collect_at_once_remove_it_once(store, monkeypatch):
     for name in "abc":
         make(store, f"finetune-{name}")

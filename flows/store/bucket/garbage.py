@@ -14,7 +14,7 @@ from flows.store import garbage as local
 from flows.store.bucket import lease
 from flows.store.bucket.client import Bucket, Entry
 from flows.store.bucket.shared import SharedStore
-from flows.store.layout import DONE, MANIFEST
+from flows.store.layout import DONE, MANIFEST, result_path
 
 Entries = dict[str, Entry]
 AT_ONCE = 50  # removed under leases that are held together, each of which is renewed by a thread
@@ -121,11 +121,11 @@ class _Uses:
         contents = self._contents(entries, [*done, *files])
         self._keys, self._used, self._runs = defaultdict(list), {}, []
         for name in done:
-            if content := contents[name]:
-                self._keys[content["artifact"]["path"]].append(name.split("/")[1])
-                self._note(content["artifact"]["path"], entries[name])
+            if path := result_path(contents[name]):
+                self._keys[path].append(name.split("/")[1])
+                self._note(path, entries[name])
         for name in files:
-            artifacts = [use["artifact"] for use in contents[name].values()]
+            artifacts = local.used(contents[name])
             self._runs.append((name.split("/")[1], artifacts))
             for artifact in artifacts:
                 self._note(artifact, entries[name])

@@ -34,7 +34,7 @@ from flows.store.bucket.address import Address
 from flows.store.bucket.client import Bucket, BucketError
 from flows.store.bucket.folders import DamagedError, pull, push, remove
 from flows.store.files import own_word, read_json, write_atomically
-from flows.store.layout import DEPENDS, DONE, MANIFEST, Store
+from flows.store.layout import DEPENDS, DONE, MANIFEST, Store, result_path
 from flows.store.locks import alone, locked
 from flows.store.version import FILE, LAYOUT, known
 
@@ -122,8 +122,10 @@ class SharedStore(Store):
             self._fetch_files([f"work/{key}/{DEPENDS}"])
             self._fetch_record(key)
             write_atomically(done, found.content)
-        name = read_json(done)["artifact"]["path"]
-        if not self.bucket.has(f"{name}/{MANIFEST}"):
+        name = result_path(read_json(done))
+        if not name:
+            self._forget(key)
+        elif not self.bucket.has(f"{name}/{MANIFEST}"):
             if not self._push_artifact(name, lambda: None):
                 self._forget(key)
         elif here and not self.fetch(name):
@@ -263,7 +265,8 @@ class SharedStore(Store):
     def _share_again(self, key: str) -> None:
         """A result that is here and no more in the bucket, as after its garbage was removed there."""
         done = self.work(key) / DONE
-        if not self._push_artifact(read_json(done)["artifact"]["path"], lambda: None):
+        name = result_path(read_json(done))
+        if not name or not self._push_artifact(name, lambda: None):
             self._forget(key)
             return
         self.share_files([self.work(key) / DEPENDS, self.results / key])

@@ -366,3 +366,15 @@ def wait_for(what, seconds=20):
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("torn", [b"[]", b"{}", b'{"artifact": 1}'])
+def test_a_word_of_another_shape_in_the_bucket_is_forgotten(machine, torn):
+    first, second = machine("first"), machine("second")
+    made(first)
+    first.bucket.write(f"work/{KEY}/done.json", torn)
+    second.fetch_result(KEY, here=True)
+    assert done(second) is None
+    made(second, maker="second")
+    first.fetch_result(KEY, here=True)
+    assert done(first)["maker"]["run_id"] == "second"
