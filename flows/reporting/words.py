@@ -132,7 +132,9 @@ def cached_words(stages: Sequence[StageReport]) -> str:
     cached = sum(stage.status == "cached" for stage in made)
     if not cached:
         return ""
-    return f" {'All' if cached == len(made) else f'{cached} of {len(made)}'} stages were cached."
+    if cached == len(made):
+        return " All stages were cached."
+    return f" {cached} of {len(made)} stages {'was' if cached == 1 else 'were'} cached."
 
 
 def cost_line(cost: CostReport) -> str:

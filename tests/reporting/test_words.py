@@ -4,6 +4,7 @@ import pytest
 
 from flows.evaluation.results import Estimate, Truthfulness
 from flows.reporting import words
+from flows.reporting.contract import StageReport
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,18 @@ def test_a_stand_in_is_called_one_whatever_its_name(judge, stand_in, shown):
 def test_a_time_is_shown_to_the_minute_and_other_text_as_it_is():
     assert words.moment("2026-11-25T01:40:12.482913+00:00") == "2026-11-25 01:40 UTC"
     assert words.moment("yesterday") == "yesterday"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        (["ran", "ran"], ""),
+        (["cached", "ran", "skipped"], " 1 of 2 stages was cached."),
+        (["cached", "cached", "ran"], " 2 of 3 stages were cached."),
+        (["cached", "skipped"], " All stages were cached."),
+        ([], ""),
+    ],
+)
+def test_how_much_of_a_run_was_there_already(statuses, said):
+    stages = [StageReport(name=f"stage-{n}", status=status, seconds=0) for n, status in enumerate(statuses)]
+    assert words.cached_words([*stages, StageReport(name="serve", status="ran", seconds=1)]) == said
