@@ -76,8 +76,7 @@ def _ask_all(
             wait(under_way, None if isinstance(error, Exception) else LAST_ANSWERS_S)
             _keep_answers(under_way, tally)
             raise
-        finally:
-            pool.shutdown(wait=False)
+        pool.shutdown(wait=False)
 
 
 def _keep_answers(futures: dict[Future[Outcome], str], tally: _Tally) -> None:

@@ -161,9 +161,7 @@ def artifact_of(run: RunContext, result: dict[str, Any]) -> Artifact:
 
 def _inputs(run: RunContext, call: StageCall) -> dict[str, Path]:
     """Its input folders on this machine, brought here where they are not."""
-    for name, folder in call.inputs.items():
-        if not folder.is_relative_to(run.store.artifacts):
-            continue
+    for name, folder in _results(run, call).items():
         note_use(run.store, folder)
         if not run.store.fetch(str(folder)):
             raise TransientError(

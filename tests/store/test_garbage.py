@@ -64,7 +64,7 @@ def test_words_of_another_shape_keep_nothing_and_stop_nobody(store, torn):
     assert kept.exists()
 
 
-def test_two_that_collect_at_once_remove_it_once(store, monkeypatch):
+def test_two_that_collect_at_once_remove_it_once(store):
     for name in "abc":
         make(store, f"finetune-{name}")
     (store.artifacts / "model" / "folder").mkdir()
